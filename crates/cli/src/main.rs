@@ -1,0 +1,2 @@
+//! underdog
+fn main() {}

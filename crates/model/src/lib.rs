@@ -1,0 +1,1 @@
+//! Files to log-probs and text.
