@@ -1,4 +1,30 @@
-//! The harness and everything that is concluded from it.
+//! The harness and everything that is concluded from it: tasks and samples, checks and metrics, records, statistics,
+//! claims and the report. It knows no tensors and no server; a candidate is the trait [`model::Model`].
+
+pub mod check;
+pub mod compare;
 pub mod error;
+pub mod files;
+pub mod harness;
+pub mod json;
+pub mod mock;
 pub mod model;
+pub mod normalise;
+pub mod random;
+pub mod record;
+pub mod report;
+pub mod runner;
+pub mod sample;
+pub mod select;
+pub mod split;
+pub mod statistics;
+pub mod task;
+pub mod template;
+
+#[cfg(test)]
+mod test_support;
+
 pub use error::{Error, Kind, Result};
+pub use runner::{EvalSettings, Evaluation, Progress, evaluate};
+pub use split::Split;
+pub use task::Task;

@@ -1,1 +1,15 @@
-//! TODO
+//! CPU operations as forward and backward pairs on row-major `f32` slices.
+//!
+//! Every function states the shapes it expects and panics when they do not fit: a wrong shape here is a fault of the
+//! calling code, never of a file or a user. What this crate leaves to others: where the numbers come from (`model`),
+//! and what they are for (`train`). Elementwise work is dispatched at run time on what the CPU has, see [`cpu`].
+
+pub mod activation;
+pub mod attention;
+pub mod cpu;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod math;
+pub mod matmul;
+pub mod norm;
+pub mod rope;

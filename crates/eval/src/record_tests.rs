@@ -1,0 +1,100 @@
+//! Records cut off at every byte, records of other runs, and an old record that must stay readable.
+
+use super::*;
+use crate::runner::{EvalSettings, evaluate};
+use crate::test_support::{measure, mock, settings, task};
+use std::ops::ControlFlow;
+
+fn without_times(mut samples: Vec<SampleRecord>) -> Vec<SampleRecord> {
+    samples.iter_mut().for_each(|sample| sample.elapsed = 0.0);
+    samples
+}
+
+#[test]
+fn a_record_cut_off_at_any_byte_resumes_to_the_same_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, set) = task(folder.path(), 3);
+    let path = folder.path().join("record.jsonl");
+    let mut model = mock(&task, &set, |i| i != 1);
+    let whole = measure(&task, &set, &mut model, &path);
+    let bytes = std::fs::read(&path).unwrap();
+    let resume = EvalSettings { resume: true, ..settings(&path) };
+    for cut in 0..=bytes.len() {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let kept = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count().saturating_sub(1);
+        let mut first = None;
+        let again = evaluate(&task, &set, &mut model, &resume, &mut |progress| {
+            first.get_or_insert(progress.done);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(first, Some(kept), "cut at {cut}: whole lines are not measured again");
+        assert_eq!(without_times(again.samples), without_times(whole.samples.clone()), "cut at {cut}");
+        assert_eq!(again.metrics, whole.metrics);
+        assert_eq!(Record::read(&path).unwrap().samples.len(), 3);
+    }
+}
+
+#[test]
+fn a_record_is_never_overwritten_and_never_mixed_with_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, set) = task(folder.path(), 4);
+    let path = folder.path().join("record.jsonl");
+    let mut model = mock(&task, &set, |_| true);
+    measure(&task, &set, &mut model, &path);
+    let before = std::fs::read(&path).unwrap();
+    let mut run = |settings: &EvalSettings, right: bool| {
+        evaluate(&task, &set, &mut mock(&task, &set, |_| right), settings, &mut |_| ControlFlow::Continue(()))
+    };
+    let error = run(&settings(&path), true).unwrap_err();
+    assert!(error.to_string().contains("a record already") && error.kind() == Kind::Usage, "{error}");
+    let resume = EvalSettings { resume: true, ..settings(&path) };
+    let error = run(&resume, false).unwrap_err().to_string();
+    assert!(error.contains("another candidate's weights"), "{error}");
+    let error = run(&EvalSettings { seed: 2, ..resume.clone() }, true).unwrap_err().to_string();
+    assert!(error.contains("another setting"), "{error}");
+    let error = run(&EvalSettings { limit: Some(2), ..resume }, true).unwrap_err().to_string();
+    assert!(error.contains("another set of samples"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_broken_line_in_the_middle_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, set) = task(folder.path(), 3);
+    let path = folder.path().join("record.jsonl");
+    measure(&task, &set, &mut mock(&task, &set, |_| true), &path);
+    let text = std::fs::read_to_string(&path).unwrap().replacen("\"r1\"", "\"r1", 1);
+    std::fs::write(&path, &text).unwrap();
+    let error = Record::read(&path).unwrap_err().to_string();
+    assert!(error.contains("record.jsonl:3"), "{error}");
+    for (content, part) in [
+        ("", "empty"),
+        ("{}\n", "without a version"),
+        ("hello\n", "not a record"),
+        ("{\"version\":99}\n", "newer version"),
+        ("{\"version\":1}\n", "not a record"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let error = Record::read(&path).expect_err(content).to_string();
+        assert!(error.contains(part), "{content}: {error}");
+    }
+}
+
+#[test]
+fn the_record_of_version_1_stays_readable() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/record.v1.jsonl");
+    let record = Record::read(&path).unwrap();
+    assert_eq!((record.header.version, record.header.n, record.samples.len()), (1, 4, 4));
+    let evaluation = crate::Evaluation::from_record(&path).unwrap();
+    assert_eq!(evaluation.score, Some(0.625));
+    assert_eq!(evaluation.metrics["valid"].value, Some(0.75));
+    assert_eq!(evaluation.unanswered(), 1);
+    // What is written today is still what was written then.
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let mut lines = lines.lines();
+    assert_eq!(serde_json::to_string(&record.header).unwrap(), lines.next().unwrap());
+    for sample in &record.samples {
+        assert_eq!(serde_json::to_string(sample).unwrap(), lines.next().unwrap());
+    }
+}

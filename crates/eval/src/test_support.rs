@@ -1,0 +1,64 @@
+//! For the tests of this crate: a small task in a temporary folder and evaluations of it by the mock.
+
+use crate::mock::MockModel;
+use crate::runner::{EvalSettings, Evaluation, evaluate};
+use crate::split::{EvalSet, ReadOptions, Split};
+use crate::task::Task;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+pub const TASK: &str = r#"
+version = 1
+name = "receipts"
+description = "Two fields."
+max_new_tokens = 30
+score = "fields"
+[prompt]
+system = "Extract."
+[data]
+test = "test.jsonl"
+[[check]]
+name = "valid"
+kind = "json_valid"
+[[check]]
+name = "field"
+kind = "field_exact"
+fields = ["a", "b"]
+[[metric]]
+name = "fields"
+description = "Fields right"
+checks = ["field.*"]
+[[metric]]
+name = "valid"
+checks = ["valid"]
+"#;
+
+/// A task of `n` samples with inputs `input 0`, … and expected `{"a": "a0", "b": "b0"}`, ….
+pub fn task(folder: &Path, n: usize) -> (Task, EvalSet) {
+    let rows: String = (0..n)
+        .map(|i| format!("{{\"id\":\"r{i}\",\"input\":\"input {i}\",\"expected\":{{\"a\":\"a{i}\",\"b\":\"b{i}\"}}}}\n"))
+        .collect();
+    std::fs::write(folder.join("task.toml"), TASK).unwrap();
+    std::fs::write(folder.join("test.jsonl"), rows).unwrap();
+    let task = Task::load(folder).unwrap();
+    let set = task.eval_set(Split::Test, &ReadOptions::default()).unwrap();
+    (task, set)
+}
+
+pub fn settings(record: &Path) -> EvalSettings {
+    EvalSettings { record_path: record.to_owned(), resume: false, limit: None, seed: 1 }
+}
+
+/// Measures `model` to the end.
+pub fn measure(task: &Task, set: &EvalSet, model: &mut MockModel, record: &Path) -> Evaluation {
+    evaluate(task, set, model, &settings(record), &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// A mock that gets `right` of the `n` samples of [`task`] right and answers `no` to the others.
+pub fn mock(task: &Task, set: &EvalSet, right: impl Fn(usize) -> bool) -> MockModel {
+    let mut model = MockModel::expected(task, &set.samples).unwrap();
+    for i in (0..set.samples.len()).filter(|&i| !right(i)) {
+        model = model.answering(&format!("input {i}"), "no");
+    }
+    model
+}

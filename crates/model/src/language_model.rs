@@ -1,0 +1,247 @@
+//! A local candidate: weights, tokenizer, chat template and perhaps an adapter, behind the harness's [`Model`] trait.
+//!
+//! There is one way from messages to tokens, [`LanguageModel::prompt_tokens`]; training, evaluation and chat all take it.
+
+use crate::adapter;
+use crate::catalogue::{self, Cache};
+use crate::chat::ChatTemplate;
+use crate::checkpoint::Checkpoint;
+use crate::generate::{Event, Limits, Prompt, generate};
+use crate::lora::Lora;
+use crate::tokenizer::Tokenizer;
+use crate::transformer::Transformer;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use underdog_eval::model::{Identity, Message, Model, Output, Request};
+use underdog_eval::{Error, Kind, Result};
+
+/// A model reference as typed: `name-or-path` or `name-or-path+adapter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// A catalogue name, a `.gguf` file or a Hugging Face directory.
+    pub base: String,
+    /// A PEFT directory.
+    pub adapter: Option<PathBuf>,
+}
+
+impl Reference {
+    /// Splits at the first `+` unless the whole text is an existing path.
+    ///
+    /// # Errors
+    /// An empty base or adapter, or a remote model, which this crate does not speak to.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: &str| Error::new(Kind::Usage, what).found(format!("`{text}`")).expected(
+            "a catalogue name, a .gguf file or a model folder, each with +ADAPTER if wanted",
+        );
+        if ["openai:", "anthropic:", "gemini:", "http://", "https://"].iter().any(|p| text.starts_with(p)) {
+            return Err(wrong("remote candidates are not supported yet"));
+        }
+        let (base, adapter) = match text.split_once('+') {
+            Some((base, adapter)) if !Path::new(text).exists() => (base, Some(adapter)),
+            _ => (text, None),
+        };
+        if base.is_empty() || adapter.is_some_and(str::is_empty) {
+            return Err(wrong("the model reference is incomplete"));
+        }
+        Ok(Reference { base: base.to_string(), adapter: adapter.map(PathBuf::from) })
+    }
+
+    /// The files of the base: a path as it is, or a catalogue name in the cache.
+    ///
+    /// # Errors
+    /// Neither a path that exists nor a name in the catalogue, or a name that was not pulled yet.
+    pub fn locate(&self, cache: &Cache) -> Result<PathBuf> {
+        let path = Path::new(&self.base);
+        if path.exists() {
+            return Ok(path.to_path_buf());
+        }
+        if path.components().count() > 1 || path.extension().is_some_and(|e| e == "gguf") {
+            return Err(Error::new(Kind::Model, "the model file does not exist").at(self.base.clone()));
+        }
+        let entry = catalogue::find(&self.base)?;
+        cache.path_of(entry).ok_or_else(|| {
+            Error::new(Kind::Model, format!("model `{}` is not in the cache", self.base))
+                .at(cache.root().display().to_string())
+                .hint(format!("underdog models pull {}", self.base))
+        })
+    }
+}
+
+/// A loaded model that can be asked and trained.
+#[derive(Debug)]
+pub struct LanguageModel {
+    /// The weights.
+    pub transformer: Transformer,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// The adapter in use.
+    pub lora: Option<Lora>,
+    /// How much is generated at once.
+    pub limits: Limits,
+    template: ChatTemplate,
+    stop: Vec<u32>,
+    name: String,
+    base_fingerprint: String,
+}
+
+impl LanguageModel {
+    /// Loads a reference.
+    ///
+    /// # Errors
+    /// Whatever is wrong with one of its files.
+    pub fn load(reference: &Reference, cache: &Cache) -> Result<Self> {
+        let checkpoint = Checkpoint::open(&reference.locate(cache)?)?;
+        let (tokenizer, template) = match checkpoint.gguf() {
+            Some(gguf) => (Tokenizer::from_gguf(gguf)?, ChatTemplate::from_gguf(gguf, None)?),
+            None => {
+                (Tokenizer::from_directory(checkpoint.path())?, ChatTemplate::from_directory(checkpoint.path())?)
+            }
+        };
+        let base_fingerprint = checkpoint.fingerprint();
+        let lora = match &reference.adapter {
+            Some(directory) => Some(adapter::read(directory, checkpoint.config(), &base_fingerprint)?),
+            None => None,
+        };
+        let end = tokenizer.token_id(template.end_of_turn());
+        let mut stop: Vec<u32> = end.into_iter().chain(tokenizer.eos()).collect();
+        stop.dedup();
+        Ok(LanguageModel {
+            transformer: Transformer::load(&checkpoint)?,
+            tokenizer,
+            lora,
+            limits: Limits::default(),
+            template,
+            stop,
+            name: reference.base.clone(),
+            base_fingerprint,
+        })
+    }
+
+    /// The reference of the base as typed.
+    pub fn base(&self) -> &str {
+        &self.name
+    }
+
+    /// Fingerprint of the base weights.
+    pub fn base_fingerprint(&self) -> &str {
+        &self.base_fingerprint
+    }
+
+    /// The rendered conversation with the opening of the assistant's turn, as tokens; with the beginning-of-text token where
+    /// the model wants one and the template did not write it.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let mut tokens = self.tokenizer.encode(&self.template.render(messages, true)?);
+        if let Some(bos) = self.tokenizer.bos().filter(|bos| self.tokenizer.adds_bos() && tokens.first() != Some(bos)) {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+
+    /// What the model is trained to write after a prompt: the completion and the end of the turn.
+    pub fn completion_tokens(&self, completion: &str) -> Vec<u32> {
+        let mut tokens = self.tokenizer.encode(completion);
+        tokens.extend(self.tokenizer.encode(self.template.end_of_turn()));
+        tokens
+    }
+
+    /// The prompt of a request, with its bound on new tokens cut to the context.
+    fn prompt(&self, request: &Request) -> Result<Prompt> {
+        let tokens = self.prompt_tokens(&request.messages)?;
+        let context = self.transformer.config().context;
+        if tokens.is_empty() || tokens.len() >= context {
+            return Err(Error::new(Kind::Data, "the prompt does not fit the model's context")
+                .expected(format!("1 to {} tokens", context - 1))
+                .found(format!("{} tokens", tokens.len()))
+                .hint("shorten the input, or take a model with a longer context"));
+        }
+        // The token that ends the turn is generated too.
+        let max_new = (request.max_new_tokens + 1).min(context - tokens.len());
+        Ok(Prompt { tokens, max_new })
+    }
+
+    /// Answers one conversation, handing out text as it comes.
+    ///
+    /// # Errors
+    /// A prompt that does not fit.
+    pub fn stream(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Output> {
+        let prompt = self.prompt(request)?;
+        let mut ids: Vec<u32> = Vec::new();
+        let mut shown = 0;
+        let mut output = None;
+        let prompts = [prompt];
+        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| match event {
+            Event::Token(_, token) => {
+                ids.push(token);
+                let text = self.tokenizer.decode(&ids);
+                // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
+                if text.ends_with('\u{fffd}') || text.len() <= shown {
+                    return ControlFlow::Continue(());
+                }
+                let flow = on_text(&text[shown..]);
+                shown = text.len();
+                flow
+            }
+            Event::Done(_, done) => {
+                output = Some(self.output(&prompts[0], done, request.max_new_tokens));
+                ControlFlow::Continue(())
+            }
+        });
+        output.ok_or_else(|| Error::new(Kind::Stopped, "the answer was stopped"))
+    }
+
+    fn output(&self, prompt: &Prompt, done: crate::generate::Continuation, max_new: usize) -> Output {
+        let kept = &done.tokens[..done.tokens.len().min(max_new)];
+        let stopped = done.finish == underdog_eval::model::Finish::Stop;
+        Output {
+            text: self.tokenizer.decode(kept),
+            finish: done.finish,
+            prompt_tokens: prompt.tokens.len(),
+            computed_tokens: done.computed,
+            new_tokens: kept.len() + usize::from(stopped),
+            seconds: done.seconds,
+        }
+    }
+}
+
+impl Model for LanguageModel {
+    fn identity(&self) -> Identity {
+        match &self.lora {
+            None => Identity { name: self.name.clone(), fingerprint: self.base_fingerprint.clone() },
+            Some(lora) => Identity {
+                name: format!("{}+adapter", self.name),
+                fingerprint: format!("{}+{}", self.base_fingerprint, adapter::fingerprint(lora)),
+            },
+        }
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let (mut prompts, mut origin) = (Vec::new(), Vec::new());
+        for (i, request) in requests.iter().enumerate() {
+            match self.prompt(request) {
+                Ok(prompt) => {
+                    prompts.push(prompt);
+                    origin.push(i);
+                }
+                Err(error) => {
+                    if on_output(i, Err(error)).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| match event {
+            Event::Token(..) => ControlFlow::Continue(()),
+            Event::Done(i, done) => {
+                on_output(origin[i], Ok(self.output(&prompts[i], done, requests[origin[i]].max_new_tokens)))
+            }
+        });
+        Ok(())
+    }
+}

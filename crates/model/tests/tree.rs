@@ -1,0 +1,122 @@
+//! The token tree is exact: log-probabilities and every adapter gradient of a forest equal those of its sequences one by
+//! one, on random forests, for a model of each family (Gemma's windows end inside ancestors).
+
+use proptest::prelude::*;
+use std::sync::LazyLock;
+use underdog_model::checkpoint::Checkpoint;
+use underdog_model::lora::{Lora, LoraConfig, Module};
+use underdog_model::transformer::{Keep, StepOptions, Transformer};
+use underdog_model::tree::{Forest, Sequence, SequenceTarget};
+use underdog_testkit::{golden, hashed_values, relative_error};
+
+const NAMES: [&str; 3] = ["tiny-llama", "tiny-qwen3", "tiny-gemma3"];
+
+static MODELS: LazyLock<Vec<(Transformer, Lora)>> = LazyLock::new(|| {
+    let load = |name: &&str| {
+        let model = Transformer::load(&Checkpoint::open(&golden(&format!("models/{name}"))).unwrap()).unwrap();
+        let config = LoraConfig { rank: 3, alpha: 6.0, targets: Module::ALL.to_vec() };
+        let mut lora = Lora::zeros(model.config(), config);
+        lora.values = hashed_values(9, 0, lora.values.len(), 0.2);
+        (model, lora)
+    };
+    NAMES.iter().map(load).collect()
+});
+
+/// Sequences that grow out of each other: each copies a prefix of an earlier one and goes on.
+fn forests() -> impl Strategy<Value = Vec<Sequence>> {
+    let step = (any::<prop::sample::Index>(), 0usize..30, prop::collection::vec(0u32..6, 0..20), prop::collection::vec(any::<(prop::sample::Index, u16)>(), 0..6));
+    prop::collection::vec(step, 1..7).prop_map(|steps| {
+        let mut sequences: Vec<Sequence> = Vec::new();
+        for (from, keep, tail, targets) in steps {
+            let mut tokens = if sequences.is_empty() { vec![] } else { from.get(&sequences).tokens.clone() };
+            tokens.truncate(keep);
+            tokens.extend(tail);
+            if tokens.is_empty() {
+                tokens.push(1);
+            }
+            let target = |(at, token): (prop::sample::Index, u16)| SequenceTarget { position: at.index(tokens.len()), token: token as u32 % 320 };
+            let targets = targets.into_iter().map(target).collect();
+            sequences.push(Sequence { tokens, targets });
+        }
+        sequences
+    })
+}
+
+/// Log-probabilities by sequence and target, and the gradient for fixed d(log-prob).
+fn run(model: &Transformer, lora: &Lora, sequences: &[Sequence], keep: Keep) -> (Vec<Vec<f32>>, Vec<f32>) {
+    let forest = Forest::merge(sequences);
+    let (scores, tape) = model.forward(Some(lora), &forest, StepOptions { keep, dropout: None });
+    let mut d = vec![0.0; scores.len()];
+    let mut log_probs = Vec::new();
+    for (i, sequence) in sequences.iter().enumerate() {
+        let places = forest.places(i);
+        log_probs.push(places.iter().map(|&p| scores[p].log_prob).collect());
+        for (place, target) in places.iter().zip(&sequence.targets) {
+            d[*place] = weight(target);
+        }
+    }
+    let mut gradients = vec![0.0; lora.values.len()];
+    model.backward(lora, tape, &d, &mut gradients);
+    (log_probs, gradients)
+}
+
+/// An arbitrary d(log-prob) of both signs that depends on the target alone.
+fn weight(target: &SequenceTarget) -> f32 {
+    ((target.token * 7 + target.position as u32 * 3) % 11) as f32 / 5.0 - 0.9
+}
+
+fn compare(index: usize, sequences: &[Sequence]) {
+    let (model, lora) = &MODELS[index];
+    let keep = if sequences.len() % 2 == 0 { Keep::All } else { Keep::WithoutMlp };
+    let (log_probs, gradients) = run(model, lora, sequences, keep);
+    let mut summed = vec![0.0f64; gradients.len()];
+    for (i, sequence) in sequences.iter().enumerate() {
+        let (alone, gradient) = run(model, lora, std::slice::from_ref(sequence), Keep::All);
+        summed.iter_mut().zip(&gradient).for_each(|(s, g)| *s += *g as f64);
+        let error = relative_error(&log_probs[i], &alone[0]);
+        assert!(alone[0].is_empty() || error <= 1e-5, "{} sequence {i}: log-probs differ by {error}", NAMES[index]);
+    }
+    let want: Vec<f32> = summed.iter().map(|&s| s as f32).collect();
+    for place in lora.places() {
+        let range = place.start..place.start + 3 * (place.input + place.output);
+        let (a, b) = (range.start..range.start + 3 * place.input, range.start + 3 * place.input..range.end);
+        for (which, range) in [("A", a), ("B", b)] {
+            if want[range.clone()].iter().all(|&v| v == 0.0) {
+                assert!(gradients[range].iter().all(|&v| v == 0.0));
+                continue;
+            }
+            let error = relative_error(&gradients[range.clone()], &want[range]);
+            let (layer, module) = (place.layer, place.module);
+            assert!(error <= 1e-5, "{} layer {layer} {module:?} {which}: gradient differs by {error}", NAMES[index]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(11), ..ProptestConfig::default() })]
+    #[test]
+    fn a_forest_equals_its_sequences(sequences in forests(), index in 0usize..3) {
+        compare(index, &sequences);
+    }
+}
+
+fn targets(all: &[(usize, u32)]) -> Vec<SequenceTarget> {
+    all.iter().map(|&(position, token)| SequenceTarget { position, token }).collect()
+}
+
+#[test]
+fn the_corner_cases_are_exact_too() {
+    let sequence = |tokens: Vec<u32>, t: &[(usize, u32)]| Sequence { tokens, targets: targets(t) };
+    let long: Vec<u32> = (0..40).map(|i| i % 7).collect();
+    let branch = |tail: u32| [long.clone(), vec![tail; 5]].concat();
+    let cases = [
+        vec![sequence(vec![5], &[(0, 1)])],
+        vec![sequence(long.clone(), &[(39, 1), (3, 2)]); 4],
+        vec![sequence(vec![1, 2], &[(1, 3)]), sequence(vec![4, 5], &[(1, 6)])],
+        vec![sequence(long.clone(), &[(39, 1), (39, 2), (39, 1)]), sequence(long[..1].to_vec(), &[(0, 9)])],
+        (0..6).map(|i| sequence(branch(10 + i), &[(39, 10 + i), (44, 3)])).collect(),
+    ];
+    for case in &cases {
+        (0..3).for_each(|index| compare(index, case));
+    }
+}

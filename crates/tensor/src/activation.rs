@@ -1,0 +1,129 @@
+//! Gated linear units (Shazeer 2020, arXiv 2002.05202): `a = f(gate) · up`, forward and backward.
+
+use crate::math::{exp, tanh};
+use rayon::prelude::*;
+
+/// The function on the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// The tanh approximation of `x · Φ(x)`.
+    GeluTanh,
+}
+
+const CHUNK: usize = 1 << 14;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+
+/// `f(x)` and `f'(x)` of SiLU.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp(-x));
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+/// `f(x)` and `f'(x)` of GELU in its tanh form.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let t = tanh(SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+    let slope = SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
+}
+
+crate::dispatched! {
+    /// `a[i] = silu(gate[i]) · up[i]`.
+    pub fn silu_forward / silu_forward_on (a: &mut [f32], gate: &[f32], up: &[f32]) {
+        assert!(a.len() == gate.len() && a.len() == up.len());
+        for i in 0..a.len() {
+            a[i] = silu(gate[i]).0 * up[i];
+        }
+    }
+}
+
+crate::dispatched! {
+    /// `a[i] = gelu(gate[i]) · up[i]`.
+    pub fn gelu_forward / gelu_forward_on (a: &mut [f32], gate: &[f32], up: &[f32]) {
+        assert!(a.len() == gate.len() && a.len() == up.len());
+        for i in 0..a.len() {
+            a[i] = gelu_tanh(gate[i]).0 * up[i];
+        }
+    }
+}
+
+crate::dispatched! {
+    /// From `da` to the gradients of gate and up of SiLU: `gate` and `up` are overwritten by them.
+    pub fn silu_backward / silu_backward_on (gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+        assert!(da.len() == gate.len() && da.len() == up.len());
+        for i in 0..da.len() {
+            let (value, slope) = silu(gate[i]);
+            gate[i] = da[i] * up[i] * slope;
+            up[i] = da[i] * value;
+        }
+    }
+}
+
+crate::dispatched! {
+    /// From `da` to the gradients of gate and up of GELU: `gate` and `up` are overwritten by them.
+    pub fn gelu_backward / gelu_backward_on (gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+        assert!(da.len() == gate.len() && da.len() == up.len());
+        for i in 0..da.len() {
+            let (value, slope) = gelu_tanh(gate[i]);
+            gate[i] = da[i] * up[i] * slope;
+            up[i] = da[i] * value;
+        }
+    }
+}
+
+/// `a = f(gate) · up`, elementwise; all of one length.
+pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
+    let chunks = a.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
+    chunks.for_each(|((a, gate), up)| match kind {
+        Gate::Silu => silu_forward(a, gate, up),
+        Gate::GeluTanh => gelu_forward(a, gate, up),
+    });
+}
+
+/// Turns `gate` and `up` into `∂L/∂gate` and `∂L/∂up` for `da = ∂L/∂a`; all of one length.
+pub fn backward(kind: Gate, gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+    let chunks = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK)).zip(da.par_chunks(CHUNK));
+    chunks.for_each(|((gate, up), da)| match kind {
+        Gate::Silu => silu_backward(gate, up, da),
+        Gate::GeluTanh => gelu_backward(gate, up, da),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use underdog_testkit::{assert_gradient, hashed_values};
+
+    fn reference(kind: Gate, x: f64) -> f64 {
+        match kind {
+            Gate::Silu => x / (1.0 + (-x).exp()),
+            Gate::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+            }
+        }
+    }
+
+    #[test]
+    fn the_backward_is_the_derivative_of_gate_and_of_up() {
+        for kind in [Gate::Silu, Gate::GeluTanh] {
+            let (gate, up, da) = (hashed_values(2, 0, 50, 8.0), hashed_values(2, 1, 50, 4.0), hashed_values(2, 2, 50, 2.0));
+            let (mut dgate, mut dup) = (gate.clone(), up.clone());
+            backward(kind, &mut dgate, &mut dup, &da);
+            let loss = |gate: &[f64], up: &[f64]| -> f64 {
+                (0..50).map(|i| reference(kind, gate[i]) * up[i] * da[i] as f64).sum()
+            };
+            let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| v as f64).collect() };
+            assert_gradient("gate", &dgate, &gate, |x| loss(x, &wide(&up)));
+            assert_gradient("up", &dup, &up, |x| loss(&wide(&gate), x));
+            let mut a = vec![0.0; 50];
+            forward(kind, &mut a, &gate, &up);
+            for i in 0..50 {
+                assert!((a[i] as f64 - reference(kind, gate[i] as f64) * up[i] as f64).abs() < 2e-6, "{kind:?} [{i}]");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Run-time dispatch: one body of code, compiled once per instruction set, chosen when it runs.
+//!
+//! [`dispatched!`] wraps a function whose body the compiler can vectorise. The body is inlined into one copy per
+//! instruction set, so all copies compute the same expression in the same order; what differs is the width.
+
+/// Instruction sets a dispatched function is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// 512-bit vectors.
+    Avx512,
+    /// 256-bit vectors.
+    Avx2,
+    /// Whatever every CPU of the target has.
+    Portable,
+}
+
+/// The widest set this CPU has. The standard library caches the answer, so this is a load and a compare.
+#[inline]
+pub fn best() -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return Isa::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return Isa::Avx2;
+        }
+    }
+    Isa::Portable
+}
+
+/// Defines `pub fn name(args)`, which runs `body` compiled for [`best`], and `name_on(isa, args)` for tests.
+///
+/// An `Isa` the CPU lacks falls back to the portable copy.
+#[macro_export]
+macro_rules! dispatched {
+    ($(#[$meta:meta])* pub fn $name:ident / $name_on:ident ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[inline]
+        pub fn $name($($arg: $ty),*) $(-> $ret)? {
+            $name_on($crate::cpu::best(), $($arg),*)
+        }
+
+        /// The same on a given instruction set, for tests; a set that this CPU lacks runs the portable code.
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name_on(isa: $crate::cpu::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                if isa == $crate::cpu::Isa::Avx512 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                    // SAFETY: the CPU was just asked for these features.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if isa == $crate::cpu::Isa::Avx2 && is_x86_feature_detected!("avx2") {
+                    // SAFETY: the CPU was just asked for this feature.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            let _ = isa;
+            body($($arg),*)
+        }
+    };
+}
