@@ -5,7 +5,8 @@
     python reference/token_ids.py WEIGHTS --all DATA OUT # ids of all dev rows, for the test `all_dev_rows`
 
 WEIGHTS is the model cache (`<name>/<file>`), DATA the folder of the public task sets. Needs llama-cpp-python 0.3.36
-beside requirements.txt. (The file is not called tokenize.py because Python has a module of that name.)
+beside requirements.txt, and a large stack (`ulimit -s unlimited`): llama.cpp's `default` pre-tokenizer recurses once per
+character. Takes a few minutes. (The file is not called tokenize.py because Python has a module of that name.)
 """
 
 import argparse
@@ -145,10 +146,13 @@ def tiny_ggufs(tiny):
     for token, kind in zip(tokens, kinds):
         if kind == 1:
             raw = bytes(letters[letter] for letter in token)
+            if b"\0" in raw:
+                continue  # llama.cpp reads the texts of tokens as C strings
             try:
                 words.append(raw.decode().replace(" ", "▁"))
             except UnicodeDecodeError:
                 pass  # half a character cannot be a scored token
+    words = [word for word in words if word != "\n\n"]  # user-defined below; llama.cpp wants every text once
     scored = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)] + words + ["<tool>", "\n\n"]
     types = [2, 3, 3] + [6] * 256 + [1] * len(words) + [4, 4]
     scores = [0.0] * 259 + [-float(index // 3) for index in range(len(words))] + [-1000.0] * 2

@@ -1,2 +1,43 @@
-//! xtask
-fn main() {}
+//! Development tasks of this repository, run as `cargo xtask TASK`: `tidy` checks the rules that a program can check,
+//! `reference` regenerates the expected numbers of the tests.
+//!
+//! It knows the repository as files and text and depends on no crate of the house, so it works while they do not build.
+
+// A development tool speaks to the terminal; the lint guards the libraries.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod reference;
+mod repository;
+mod source;
+mod tidy;
+
+use std::process::ExitCode;
+
+/// What `cargo xtask` alone prints.
+const TASKS: &str = "\
+cargo xtask tidy                  checks the rules of ARCHITECTURE.md that a program can check
+cargo xtask reference             prints how the expected numbers in the tests are made
+cargo xtask reference --run PYTHON [--weights FOLDER]
+                                  makes them anew; FOLDER is the model cache (without it, tiny models only)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{TASKS}");
+            Ok(true)
+        }
+        ["tidy"] => repository::root().and_then(|root| tidy::run(&root)),
+        ["reference", options @ ..] => repository::root().and_then(|root| reference::run(&root, options)),
+        _ => Err(format!("there is no task `{}`\n\n{TASKS}", words.join(" "))),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => {
+            eprintln!("xtask: {fault}");
+            ExitCode::from(2)
+        }
+    }
+}

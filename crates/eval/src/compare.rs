@@ -154,7 +154,8 @@ fn compare_metric(metric: &Metric, pairs: &[Pair<'_>], names: (&str, &str), seed
     let differences: Vec<f64> = values.iter().map(|(a, b)| b - a).collect();
     let baseline_wins = differences.iter().filter(|d| **d < 0.0).count();
     let candidate_wins = differences.iter().filter(|d| **d > 0.0).count();
-    let yes_or_no = metric.is_rate() && values.iter().all(|(a, b)| [a, b].iter().all(|v| **v == 0.0 || **v == 1.0));
+    let yes_or_no =
+        metric.is_rate() && values.iter().all(|(a, b)| [a, b].iter().all(|v| **v == 0.0 || **v == 1.0));
     let (test, p) = if yes_or_no {
         let p = (values.len() >= 2).then(|| statistics::mcnemar_exact(baseline_wins, candidate_wins));
         ("exact McNemar test", p)
@@ -183,8 +184,8 @@ fn compare_metric(metric: &Metric, pairs: &[Pair<'_>], names: (&str, &str), seed
     };
     if !comparison.is_significant() {
         // The plan may say "as many as there are" when the test just missed; then any number more is the honest answer.
-        comparison.more_rows_needed =
-            statistics::rows_needed(&differences).map(|needed| needed.saturating_sub(values.len() as u64).max(1));
+        comparison.more_rows_needed = statistics::rows_needed(&differences)
+            .map(|needed| needed.saturating_sub(values.len() as u64).max(1));
     }
     comparison
 }
@@ -203,13 +204,14 @@ pub fn claims(comparisons: &Comparisons) -> Vec<Claim> {
 }
 
 fn headline(score: &Comparison) -> Claim {
-    let Comparison { baseline, candidate, metric, n, test, .. } = score;
+    let Comparison { baseline, candidate, n, test, .. } = score;
+    let what = score.metric.replace('_', " ");
     let unsupported = |sentence: String| Claim { sentence, supported: false };
     let (Some(before), Some(after), Some(difference), Some(p)) =
         (score.baseline_value, score.candidate_value, score.difference, score.p)
     else {
         return unsupported(format!(
-            "Nothing may be claimed about {candidate} and {baseline}: {n} {} not enough for a test of {metric}.",
+            "Nothing may be claimed about {candidate} and {baseline}: {n} {} not enough for a test of {what}.",
             if *n == 1 { "sample is" } else { "samples are" }
         ));
     };
@@ -221,15 +223,20 @@ fn headline(score: &Comparison) -> Claim {
     let values = format!("{} against {}", percent(after), percent(before));
     if score.is_significant() {
         let word = if difference > 0.0 { "better" } else { "worse" };
-        let sentence = format!("The {candidate} model is {word} than the {baseline} model at {metric}: {values}, {facts}.");
+        let sentence = format!(
+            "The {candidate} model is {word} than the {baseline} model at {what}: {values}, {facts}."
+        );
         return Claim { sentence, supported: true };
     }
     let more = match score.more_rows_needed {
-        Some(more) => format!("It would take about {} more samples to tell a difference of this size.", rounded(more)),
-        None => "They do not differ on these samples, so no number of further samples can be planned for.".to_owned(),
+        Some(more) => {
+            format!("It would take about {} more samples to tell a difference of this size.", rounded(more))
+        }
+        None => "They do not differ on these samples, so no number of further samples can be planned for."
+            .to_owned(),
     };
     unsupported(format!(
-        "Nothing may be claimed about which of {candidate} and {baseline} has the higher {metric}: {values}, {facts}. {more}"
+        "Nothing may be claimed about which of {candidate} and {baseline} has the higher {what}: {values}, {facts}. {more}"
     ))
 }
 

@@ -7,7 +7,8 @@ use crate::test_support::{measure, mock, task};
 fn two(n: usize, a: fn(usize) -> bool, b: fn(usize) -> bool) -> (Evaluation, Evaluation) {
     let folder = tempfile::tempdir().unwrap();
     let (task, set) = task(folder.path(), n);
-    let run = |name: &str, right| measure(&task, &set, &mut mock(&task, &set, right), &folder.path().join(name));
+    let run =
+        |name: &str, right| measure(&task, &set, &mut mock(&task, &set, right), &folder.path().join(name));
     (run("a", a), run("b", b))
 }
 
@@ -23,7 +24,11 @@ fn a_clear_gain_is_claimed_with_its_test() {
     assert!(claim.supported);
     let start = "The tuned model is better than the base model at fields: 80.0 % against 2.0 %, +78.0 points (95 % interval ";
     assert!(claim.sentence.starts_with(start), "{}", claim.sentence);
-    assert!(claim.sentence.ends_with("; paired permutation test, p < 0.001) on 100 samples."), "{}", claim.sentence);
+    assert!(
+        claim.sentence.ends_with("; paired permutation test, p < 0.001) on 100 samples."),
+        "{}",
+        claim.sentence
+    );
     assert_eq!((score.baseline_wins, score.candidate_wins, score.ties), (0, 78, 22));
     assert_eq!(score.more_rows_needed, None);
 }
@@ -38,7 +43,10 @@ fn a_clear_loss_is_claimed_as_one() {
 #[test]
 fn a_gain_on_every_sample_needs_no_interval() {
     let (claim, score) = headline_of(40, |_| false, |_| true);
-    assert!(claim.supported && claim.sentence.contains("+100.0 points (the same on every sample;"), "{claim:?}");
+    assert!(
+        claim.supported && claim.sentence.contains("+100.0 points (the same on every sample;"),
+        "{claim:?}"
+    );
     assert_eq!((score.low, score.reason.is_some()), (None, true));
 }
 
@@ -46,7 +54,11 @@ fn a_gain_on_every_sample_needs_no_interval() {
 fn a_small_difference_is_not_claimed_and_says_what_it_would_take() {
     let (claim, score) = headline_of(100, |i| i % 10 < 5, |i| i % 10 < 5 && i != 1 || i % 33 == 9);
     assert!(!claim.supported);
-    assert!(claim.sentence.starts_with("Nothing may be claimed about which of tuned and base"), "{}", claim.sentence);
+    assert!(
+        claim.sentence.starts_with("Nothing may be claimed about which of tuned and base"),
+        "{}",
+        claim.sentence
+    );
     assert!(claim.sentence.contains("more samples to tell a difference of this size"), "{}", claim.sentence);
     assert!(!claim.sentence.contains("better"), "{}", claim.sentence);
     assert!(score.more_rows_needed.unwrap() > 50, "{score:?}");
@@ -97,8 +109,14 @@ fn other_checks_are_refused() {
 #[test]
 fn numbers_in_sentences_are_never_zero_with_a_sign_or_too_precise() {
     assert_eq!((points(-0.0001), points(0.01234)), ("0.0".to_owned(), "+1.2".to_owned()));
-    assert_eq!((p_words(0.0), p_words(0.0312), p_words(0.5149)), ("p < 0.001".into(), "p = 0.031".into(), "p = 0.51".into()));
-    assert_eq!((rounded(7), rounded(99), rounded(1234), rounded(1_234_567)), ("7".into(), "99".into(), "1,300".into(), "1,300,000".into()));
+    assert_eq!(
+        (p_words(0.0), p_words(0.0312), p_words(0.5149)),
+        ("p < 0.001".into(), "p = 0.031".into(), "p = 0.51".into())
+    );
+    assert_eq!(
+        (rounded(7), rounded(99), rounded(1234), rounded(1_234_567)),
+        ("7".into(), "99".into(), "1,300".into(), "1,300,000".into())
+    );
 }
 
 /// The claims gate: no other file of this crate holds the words of a claim outside of its comments and tests.
@@ -118,7 +136,10 @@ fn no_other_code_can_print_a_claim() {
             *seen += 1;
             for line in std::fs::read_to_string(&path).unwrap().lines() {
                 let code = line.split("//").next().unwrap_or("");
-                if ["better", "worse", "beats", "outperform", "superior"].iter().any(|word| code.contains(word)) {
+                if ["better", "worse", "beats", "outperform", "superior"]
+                    .iter()
+                    .any(|word| code.contains(word))
+                {
                     found.push(format!("{name}: {line}"));
                 }
             }

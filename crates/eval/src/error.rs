@@ -59,14 +59,23 @@ pub struct Facts {
 impl Error {
     /// An error of `kind`; the other facts are added with the methods below.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Error(Box::new(Facts { kind, what: what.into(), expected: None, found: None, place: None, hint: None }))
+        Error(Box::new(Facts {
+            kind,
+            what: what.into(),
+            expected: None,
+            found: None,
+            place: None,
+            hint: None,
+        }))
     }
 
     /// A failed operation on a file or folder.
     pub fn io(what: impl Into<String>, path: &std::path::Path, source: &std::io::Error) -> Self {
         let error = Error::new(Kind::System, what).found(source.to_string()).at(path.display().to_string());
         match source.kind() {
-            std::io::ErrorKind::StorageFull => error.hint("free some disk space, then run the same command again"),
+            std::io::ErrorKind::StorageFull => {
+                error.hint("free some disk space, then run the same command again")
+            }
             std::io::ErrorKind::PermissionDenied => error.hint("check who owns the file or folder"),
             _ => error,
         }

@@ -21,7 +21,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         .permissions_like_new_file()
         .tempfile_in(folder)
         .map_err(|source| failed(&source))?;
-    temporary.write_all(bytes).and_then(|()| temporary.as_file().sync_all()).map_err(|source| failed(&source))?;
+    temporary
+        .write_all(bytes)
+        .and_then(|()| temporary.as_file().sync_all())
+        .map_err(|source| failed(&source))?;
     temporary.persist(path).map_err(|source| failed(&source.error))?;
     Ok(())
 }
@@ -50,11 +53,13 @@ impl OrdinaryPermissions for tempfile::Builder<'_, '_> {
 /// # Errors
 /// When it cannot be read, or is not UTF-8 (with the line of the first bad byte).
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(format!("cannot read the {what}"), path, &source))?;
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::io(format!("cannot read the {what}"), path, &source))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count();
-        Error::new(Kind::Data, format!("the {what} is not UTF-8 text")).at(format!("{}:{line}", path.display()))
+        Error::new(Kind::Data, format!("the {what} is not UTF-8 text"))
+            .at(format!("{}:{line}", path.display()))
     })
 }
 

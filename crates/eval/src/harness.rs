@@ -112,7 +112,9 @@ impl Harness {
             checks.extend(entry.build()?);
         }
         if checks.is_empty() {
-            return Err(Error::new(Kind::Data, "the harness has no checks").expected("at least one [[check]]"));
+            return Err(
+                Error::new(Kind::Data, "the harness has no checks").expected("at least one [[check]]")
+            );
         }
         unique("check", checks.iter().map(|check| check.name.as_str()))?;
         let metrics = resolve_metrics(&spec)?;
@@ -182,9 +184,12 @@ fn resolve_metric(metric: &MetricSpec, names: &[String]) -> Result<Metric> {
             None => names.iter().filter(|name| *name == wanted).cloned().collect(),
         };
         if found.is_empty() {
-            return Err(Error::new(Kind::Data, format!("the metric `{}` names a check that is not there", metric.name))
-                .expected(format!("one of {}", names.join(", ")))
-                .found(format!("`{wanted}`")));
+            return Err(Error::new(
+                Kind::Data,
+                format!("the metric `{}` names a check that is not there", metric.name),
+            )
+            .expected(format!("one of {}", names.join(", ")))
+            .found(format!("`{wanted}`")));
         }
         checks.extend(found);
     }
@@ -203,7 +208,9 @@ fn resolve_metric(metric: &MetricSpec, names: &[String]) -> Result<Metric> {
 /// The names of the checks that an entry stands for.
 fn expanded_names(entry: &CheckSpec) -> Vec<String> {
     match entry {
-        CheckSpec::FieldExact { name, fields, .. } => fields.iter().map(|field| format!("{name}.{field}")).collect(),
+        CheckSpec::FieldExact { name, fields, .. } => {
+            fields.iter().map(|field| format!("{name}.{field}")).collect()
+        }
         CheckSpec::Exact { name, .. }
         | CheckSpec::JsonValid { name }
         | CheckSpec::JsonSchema { name, .. }
@@ -217,7 +224,9 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
         if name.is_empty() || !seen.insert(name) {
             return Err(Error::new(Kind::Data, format!("the name of a {what} cannot be used"))
                 .expected("a name of its own for each")
-                .found(format!("`{name}` {}", if name.is_empty() { "" } else { "twice" }).trim().to_owned()));
+                .found(
+                    format!("`{name}` {}", if name.is_empty() { "" } else { "twice" }).trim().to_owned(),
+                ));
         }
     }
     Ok(())
@@ -227,8 +236,9 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
 fn fingerprint(spec: &HarnessSpec) -> Result<String> {
     let mut bare = spec.clone();
     bare.metric.iter_mut().for_each(|metric| metric.description = None);
-    let content = serde_json::to_value(&bare)
-        .map_err(|error| Error::new(Kind::Data, "the harness cannot be written as JSON").found(error.to_string()))?;
+    let content = serde_json::to_value(&bare).map_err(|error| {
+        Error::new(Kind::Data, "the harness cannot be written as JSON").found(error.to_string())
+    })?;
     Ok(json::fingerprint(&serde_json::json!({"version": HARNESS_VERSION, "harness": content})))
 }
 
@@ -254,7 +264,13 @@ mod tests {
     }
 
     fn sample() -> Sample {
-        Sample { id: "r".into(), input: "i".into(), expected: json!({"a": "1", "b": "x"}), meta: Default::default(), line: 1 }
+        Sample {
+            id: "r".into(),
+            input: "i".into(),
+            expected: json!({"a": "1", "b": "x"}),
+            meta: Default::default(),
+            line: 1,
+        }
     }
 
     #[test]

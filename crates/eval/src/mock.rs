@@ -79,7 +79,8 @@ impl Model for MockModel {
                 new_tokens: words(text),
                 seconds: 0.0,
             });
-            let answer = answer.ok_or_else(|| Error::new(Kind::Model, "the mock has no answer to this message"));
+            let answer =
+                answer.ok_or_else(|| Error::new(Kind::Model, "the mock has no answer to this message"));
             if on_output(index, answer).is_break() {
                 break;
             }

@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn together_they_forgive_spacing_and_case_and_nothing_else() {
         let all = [Case, Whitespace, PunctuationSpacing];
-        assert_eq!(normalise("LOT 3, Jalan\nPelabur 23 / 1", &all), normalise("lot 3,JALAN PELABUR 23/1 ", &all));
+        assert_eq!(
+            normalise("LOT 3, Jalan\nPelabur 23 / 1", &all),
+            normalise("lot 3,JALAN PELABUR 23/1 ", &all)
+        );
         assert_ne!(normalise("JALANPUDU", &all), normalise("JALAN PUDU", &all));
         assert_ne!(normalise("12.00", &all), normalise("12,00", &all));
         assert_eq!(normalise("A b", &[]), "A b");

@@ -7,7 +7,7 @@ use crate::model::{Finish, Identity};
 use crate::split::Split;
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub struct Header {
     pub split: Split,
     /// Who answered.
     pub candidate: Identity,
+    /// What it was asked with.
+    pub prompt: Prompt,
     /// The checks, the metrics and the score.
     pub harness: HarnessSpec,
     /// Fingerprint of `harness`.
@@ -38,6 +40,15 @@ pub struct Header {
     pub settings: RecordSettings,
     /// Samples that the whole run has.
     pub n: usize,
+}
+
+/// The templates of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The system template, if there is one.
+    pub system: Option<String>,
+    /// The user template.
+    pub user: String,
 }
 
 /// Settings that decide which samples there are and how intervals are drawn.
@@ -60,6 +71,9 @@ pub struct SampleRecord {
     pub input: Value,
     /// The sample's expected answer.
     pub expected: Value,
+    /// The sample's other fields, for slices and groups.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub meta: Map<String, Value>,
     /// The answer; `None` when there is none, and `error` says why.
     pub output: Option<String>,
     /// Why generation ended.

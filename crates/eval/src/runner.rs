@@ -9,7 +9,7 @@ use crate::split::EvalSet;
 use crate::statistics::{self, Estimate};
 use crate::task::Task;
 use crate::{Error, Kind, Result, json, select};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,8 @@ impl Evaluation {
         let seed = header.settings.seed;
         let mut metrics = BTreeMap::new();
         for metric in resolve_metrics(&header.harness)? {
-            let values: Vec<f64> = samples.iter().filter_map(|sample| metric.value(&sample.verdicts)).collect();
+            let values: Vec<f64> =
+                samples.iter().filter_map(|sample| metric.value(&sample.verdicts)).collect();
             metrics.insert(metric.name.clone(), metric.estimate(&values, seed));
         }
         let answered = samples.iter().filter(|sample| sample.output.is_some()).count();
@@ -170,13 +171,20 @@ pub fn evaluate(
     Evaluation::new(header, records, &settings.record_path)
 }
 
-fn header(task: &Task, set: &EvalSet, samples: &[&Sample], model: &dyn Model, settings: &EvalSettings) -> Header {
+fn header(
+    task: &Task,
+    set: &EvalSet,
+    samples: &[&Sample],
+    model: &dyn Model,
+    settings: &EvalSettings,
+) -> Header {
     let data: Vec<_> = samples.iter().map(|s| serde_json::json!([s.id, s.input, s.expected])).collect();
     Header {
         version: RECORD_VERSION,
         task: task.name.clone(),
         split: set.split,
         candidate: model.identity(),
+        prompt: task.prompt.clone(),
         harness: task.harness.spec().clone(),
         harness_fingerprint: task.harness.fingerprint().to_owned(),
         prompt_fingerprint: task.prompt_fingerprint().to_owned(),
@@ -282,6 +290,7 @@ impl<'a> Sitting<'a> {
             id: sample.id.clone(),
             input: sample.input.clone(),
             expected: sample.expected.clone(),
+            meta: sample.meta.clone(),
             output: None,
             finish: None,
             verdicts: BTreeMap::new(),

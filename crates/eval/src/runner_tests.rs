@@ -17,8 +17,19 @@ fn expected_answers_score_everything_and_the_object_has_the_promised_fields() {
     assert_eq!(
         keys,
         [
-            "task", "candidate", "split", "n", "score", "metrics", "rows_per_s", "prompt_tokens", "computed_tokens",
-            "new_tokens", "seconds", "peak_rss_mib", "record"
+            "task",
+            "candidate",
+            "split",
+            "n",
+            "score",
+            "metrics",
+            "rows_per_s",
+            "prompt_tokens",
+            "computed_tokens",
+            "new_tokens",
+            "seconds",
+            "peak_rss_mib",
+            "record"
         ]
     );
     let metric = object["metrics"]["fields"].as_object().unwrap();
@@ -69,7 +80,9 @@ fn a_stop_keeps_what_is_done_and_says_how_to_go_on() {
     })
     .unwrap_err();
     assert_eq!(error.kind(), Kind::Stopped);
-    assert!(error.to_string().contains("2 of 6") && error.facts().hint.as_ref().unwrap().contains("--resume"));
+    assert!(
+        error.to_string().contains("2 of 6") && error.facts().hint.as_ref().unwrap().contains("--resume")
+    );
     assert!(Evaluation::from_record(&path).unwrap_err().to_string().contains("not finished"));
     let resume = EvalSettings { resume: true, ..settings(&path) };
     let mut seen = Vec::new();
@@ -84,7 +97,9 @@ fn a_stop_keeps_what_is_done_and_says_how_to_go_on() {
 }
 
 /// A candidate that breaks its promises in one way.
-struct Unruly(fn(&mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>) -> Result<()>);
+struct Unruly(Behaviour);
+
+type Behaviour = fn(&mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>) -> Result<()>;
 
 impl Model for Unruly {
     fn identity(&self) -> Identity {
@@ -113,23 +128,24 @@ fn a_candidate_that_misses_repeats_or_fails_is_an_error() {
         count += 1;
         let settings = settings(&folder.path().join(format!("r{count}")));
         let mut model = model;
-        evaluate(&task, &set, &mut model, &settings, &mut |_| ControlFlow::Continue(())).map(|e| e.unanswered())
+        evaluate(&task, &set, &mut model, &settings, &mut |_| ControlFlow::Continue(()))
+            .map(|e| e.unanswered())
     };
     let error = run(Unruly(|_| Ok(()))).unwrap_err().to_string();
     assert!(error.contains("expected 2 answers, found 0"), "{error}");
-    let twice: fn(&mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>) -> Result<()> = |on_output| {
+    let twice: Behaviour = |on_output| {
         let _ = on_output(0, wrong());
         let _ = on_output(0, wrong());
         Ok(())
     };
     assert!(run(Unruly(twice)).unwrap_err().to_string().contains("not open"));
-    let beyond: fn(&mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>) -> Result<()> = |on_output| {
+    let beyond: Behaviour = |on_output| {
         let _ = on_output(7, wrong());
         Ok(())
     };
     assert!(run(Unruly(beyond)).unwrap_err().to_string().contains("found 7"));
     assert!(run(Unruly(|_| Err(Error::new(Kind::System, "out of memory")))).is_err());
-    let both: fn(&mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>) -> Result<()> = |on_output| {
+    let both: Behaviour = |on_output| {
         let _ = on_output(1, wrong());
         let _ = on_output(0, wrong());
         Ok(())

@@ -58,7 +58,8 @@ pub struct ReadRows {
 /// When the file cannot be read; at the first line that is not UTF-8, not a JSON object, lacks `input` or `expected`
 /// or repeats an id (unless skipped); when no row is left.
 pub fn read_jsonl(path: &Path, skip_bad_rows: bool) -> Result<ReadRows> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io("cannot read the data file", path, &source))?;
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::io("cannot read the data file", path, &source))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut rows = ReadRows::default();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
@@ -81,9 +82,9 @@ pub fn read_jsonl(path: &Path, skip_bad_rows: bool) -> Result<ReadRows> {
             }
             Err(error) if skip_bad_rows => rows.skipped.push(error.at(place)),
             Err(error) => {
-                return Err(error
-                    .at(place)
-                    .hint("mend the row, or leave such rows out and have them counted with --skip-bad-rows"));
+                return Err(error.at(place).hint(
+                    "mend the row, or leave such rows out and have them counted with --skip-bad-rows",
+                ));
             }
         }
     }
@@ -140,7 +141,9 @@ fn parse_row(raw: &[u8], line: usize) -> Result<Sample> {
 
 fn take(fields: &mut Map<String, Value>, name: &str) -> Result<Value> {
     match fields.shift_remove(name) {
-        Some(Value::Null) => Err(Error::new(Kind::Data, format!("the field `{name}` is null")).expected("a value")),
+        Some(Value::Null) => {
+            Err(Error::new(Kind::Data, format!("the field `{name}` is null")).expected("a value"))
+        }
         Some(value) => Ok(value),
         None => {
             let names: Vec<_> = fields.keys().take(12).map(|key| format!("`{key}`")).collect();

@@ -16,7 +16,9 @@ fn samples(text: &str) -> Vec<Sample> {
 
 #[test]
 fn rows_with_bom_crlf_blank_lines_and_no_end_of_line_are_read() {
-    let rows = samples("\u{feff}{\"input\":\"a\",\"expected\":\"b\"}\r\n\r\n  \n{\"input\":\"c\",\"expected\":{\"k\":1}}");
+    let rows = samples(
+        "\u{feff}{\"input\":\"a\",\"expected\":\"b\"}\r\n\r\n  \n{\"input\":\"c\",\"expected\":{\"k\":1}}",
+    );
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[0].id.as_str(), rows[1].id.as_str()), ("line-1", "line-4"));
     assert_eq!(rows[1].expected_text(), "{\"k\": 1}");
@@ -38,7 +40,9 @@ fn surrogates_nul_and_long_text_survive() {
 
 #[test]
 fn other_fields_go_to_meta_and_numeric_ids_become_text() {
-    let rows = samples(r#"{"id": 7, "input": "a", "expected": "b", "source": "x", "meta": {"tier": 2, "source": "y"}}"#);
+    let rows = samples(
+        r#"{"id": 7, "input": "a", "expected": "b", "source": "x", "meta": {"tier": 2, "source": "y"}}"#,
+    );
     assert_eq!(rows[0].id, "7");
     assert_eq!(rows[0].meta["tier"], 2);
     assert_eq!(rows[0].meta["source"], "y", "the meta object goes before a field of the same name");

@@ -190,7 +190,13 @@ mod tests {
     use super::*;
 
     fn sample(line: usize, input: &str) -> Sample {
-        Sample { id: format!("r{line}"), input: input.into(), expected: "x".into(), meta: Default::default(), line }
+        Sample {
+            id: format!("r{line}"),
+            input: input.into(),
+            expected: "x".into(),
+            meta: Default::default(),
+            line,
+        }
     }
 
     #[test]
@@ -198,11 +204,9 @@ mod tests {
         let train = [sample(1, "a"), sample(2, "b  c\n")];
         let test = [sample(1, "d"), sample(4, "b c")];
         let side = |split, samples, source| Side { split, samples, source: Path::new(source) };
-        let error = refuse_leakage(
-            side(Split::Train, &train, "train.jsonl"),
-            side(Split::Test, &test, "test.jsonl"),
-        )
-        .unwrap_err();
+        let error =
+            refuse_leakage(side(Split::Train, &train, "train.jsonl"), side(Split::Test, &test, "test.jsonl"))
+                .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("train.jsonl:2 and test.jsonl:4"), "{text}");
         assert!(text.contains("1 in common"), "{text}");

@@ -105,7 +105,9 @@ pub fn bootstrap_mean(values: &[f64], seed: u64) -> Result<Interval, &'static st
     }
     let mut random = Random::new(seed);
     let mut means: Vec<f64> = (0..DRAWS)
-        .map(|_| (0..values.len()).map(|_| values[random.below(values.len())]).sum::<f64>() / values.len() as f64)
+        .map(|_| {
+            (0..values.len()).map(|_| values[random.below(values.len())]).sum::<f64>() / values.len() as f64
+        })
         .collect();
     means.sort_by(f64::total_cmp);
     Ok(Interval { low: quantile(&means, ALPHA / 2.0), high: quantile(&means, 1.0 - ALPHA / 2.0) })

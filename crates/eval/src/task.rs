@@ -4,6 +4,7 @@
 use crate::check::CheckSpec;
 use crate::harness::{Harness, HarnessSpec, MetricSpec};
 use crate::model::{Message, Role};
+use crate::record::Prompt;
 use crate::sample::{ReadRows, Sample, read_jsonl};
 use crate::split::{EvalSet, Part, ReadOptions, Rows, Side, Split, Test, Train, Validation, refuse_leakage};
 use crate::template::Templates;
@@ -62,6 +63,8 @@ pub struct Task {
     pub description: String,
     /// Upper bound of generated tokens for one answer, at least 1.
     pub max_new_tokens: usize,
+    /// The templates as typed.
+    pub prompt: Prompt,
     /// The checks, the metrics and the score.
     pub harness: Harness,
     /// The `[recipe]` table as typed; the trainer resolves it.
@@ -82,7 +85,11 @@ impl Task {
     /// When the file is missing, is not TOML of the known fields (with line and column), or the harness or a template
     /// cannot be built.
     pub fn load(dir: &Path) -> Result<Task> {
-        let path = if dir.extension().is_some_and(|end| end == "toml") { dir.to_owned() } else { dir.join("task.toml") };
+        let path = if dir.extension().is_some_and(|end| end == "toml") {
+            dir.to_owned()
+        } else {
+            dir.join("task.toml")
+        };
         if !path.is_file() {
             return Err(Error::new(Kind::Usage, "there is no task here")
                 .expected("a folder with a task.toml")
@@ -119,11 +126,13 @@ impl Task {
                 .found(format!("`{}` and {}", file.name, file.max_new_tokens)));
         }
         let PromptFile { system, user } = file.prompt;
-        let prompt = serde_json::json!({"system": system, "user": user, "max_new_tokens": file.max_new_tokens});
+        let prompt =
+            serde_json::json!({"system": system, "user": user, "max_new_tokens": file.max_new_tokens});
         let place = |path: Option<PathBuf>| path.map(|path| folder.join(path));
         Ok(Task {
             templates: Templates::new(system.as_deref(), &user)?,
             prompt_fingerprint: json::fingerprint(&prompt),
+            prompt: Prompt { system, user },
             harness: Harness::new(HarnessSpec { score: file.score, check: file.check, metric: file.metric })?,
             train: place(file.data.train),
             validation: place(file.data.validation),
@@ -199,8 +208,11 @@ impl Task {
 
     fn rows<P: Part>(&self, options: &ReadOptions) -> Result<Rows<P>> {
         let Some(path) = self.data_file(P::SPLIT) else {
-            return Err(Error::new(Kind::Usage, format!("the task `{}` has no {} split", self.name, P::SPLIT))
-                .expected(format!("`{}` under [data] in its task.toml", P::SPLIT)));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("the task `{}` has no {} split", self.name, P::SPLIT),
+            )
+            .expected(format!("`{}` under [data] in its task.toml", P::SPLIT)));
         };
         let read = read_jsonl(path, options.skip_bad_rows)?;
         if !options.allow_leakage {

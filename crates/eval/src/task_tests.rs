@@ -47,7 +47,9 @@ fn a_task_is_loaded_and_its_parts_can_be_read() {
         assert_eq!(task.completion(&rows.samples()[0]).unwrap(), "d");
         assert_eq!(task.recipe["method"].as_str(), Some("sft"));
         assert_eq!(task.max_new_tokens, 8);
-        assert!(task.validation(&ReadOptions::default()).unwrap_err().to_string().contains("no validation split"));
+        assert!(
+            task.validation(&ReadOptions::default()).unwrap_err().to_string().contains("no validation split")
+        );
     }
 }
 
@@ -76,7 +78,11 @@ fn mistakes_in_the_file_are_named_with_their_place() {
         ("max_new_tokens = 8", "max_tokens = 8", &["max_tokens", "task.toml:4"]),
         ("version = 1", "version = 2", &["another version", "expected 1, found 2"]),
         ("kind = \"exact\"", "kind = \"exactly\"", &["exactly", "task.toml:"]),
-        ("system = \"Answer.\"", "system = \"{{ expected }}\"", &["`expected`", "system template, line 1", "task.toml"]),
+        (
+            "system = \"Answer.\"",
+            "system = \"{{ expected }}\"",
+            &["`expected`", "system template, line 1", "task.toml"],
+        ),
         ("name = \"t\"", "name = \" \"", &["lacks a name"]),
         ("max_new_tokens = 8", "max_new_tokens = 0", &["max_new_tokens"]),
         ("[data]", "[data", &["task.toml:8"]),
@@ -118,7 +124,11 @@ fn invoices_is_whole_and_its_expected_answers_are_right() {
     for sample in train.samples().iter().chain(test.samples()) {
         let completion = task.completion(sample).unwrap();
         let verdicts = task.harness.judge(sample, &completion);
-        assert!(verdicts.values().all(|verdict| verdict.number() == Some(1.0)), "{}: {verdicts:?}", sample.id);
+        assert!(
+            verdicts.values().all(|verdict| verdict.number() == Some(1.0)),
+            "{}: {verdicts:?}",
+            sample.id
+        );
     }
     let metrics: Vec<_> = task.harness.metrics().iter().map(|metric| metric.name.as_str()).collect();
     assert_eq!(metrics[..4], ["field_accuracy", "fields_byte_exact", "all_fields_right", "valid_json"]);

@@ -33,16 +33,22 @@ impl Templates {
             environment
                 .add_template_owned(name, source.to_owned())
                 .map_err(|error| explain(&error, &format!("the {name} template is not valid")))?;
-            let template = environment.get_template(name).map_err(|error| explain(&error, "no such template"))?;
+            let template =
+                environment.get_template(name).map_err(|error| explain(&error, "no such template"))?;
             let mut unknown: Vec<_> = template.undeclared_variables(false).into_iter().collect();
             unknown.sort();
             reads_sample |= unknown.iter().any(|variable| NAMES.contains(&variable.as_str()));
             // Functions of the template language count as undeclared too, and are known to the environment.
-            unknown.retain(|v| !NAMES.contains(&v.as_str()) && environment.globals().all(|(known, _)| known != v));
+            unknown.retain(|v| {
+                !NAMES.contains(&v.as_str()) && environment.globals().all(|(known, _)| known != v)
+            });
             if let Some(variable) = unknown.first() {
-                return Err(Error::new(Kind::Data, format!("the {name} template reads `{variable}`, which is undefined"))
-                    .expected("`input`, `id` or `meta`")
-                    .at(format!("{name} template, line {}", line_of(source, variable))));
+                return Err(Error::new(
+                    Kind::Data,
+                    format!("the {name} template reads `{variable}`, which is undefined"),
+                )
+                .expected("`input`, `id` or `meta`")
+                .at(format!("{name} template, line {}", line_of(source, variable))));
             }
         }
         if !reads_sample {
@@ -87,13 +93,16 @@ fn explain(error: &minijinja::Error, what: &str) -> Error {
     let detail = error.detail().unwrap_or("no detail").to_owned();
     let found = match (error.kind(), error.range(), error.template_source()) {
         (ErrorKind::UndefinedError, Some(range), Some(source)) => {
-            let name = source.get(range).unwrap_or(&detail).trim_matches(|c: char| "{}-+ \n".contains(c)).to_owned();
+            let name =
+                source.get(range).unwrap_or(&detail).trim_matches(|c: char| "{}-+ \n".contains(c)).to_owned();
             format!("`{name}`, which is undefined")
         }
         (kind, _, _) => format!("{kind}: {detail}"),
     };
     let name = error.name().unwrap_or("a");
-    Error::new(Kind::Data, what).found(found).at(format!("{name} template, line {}", error.line().unwrap_or(1)))
+    Error::new(Kind::Data, what)
+        .found(found)
+        .at(format!("{name} template, line {}", error.line().unwrap_or(1)))
 }
 
 fn line_of(source: &str, variable: &str) -> usize {
@@ -116,12 +125,16 @@ mod tests {
         let text = " <b>&amp; \"{{ id }}\"\r\n\u{0}é😀\n";
         assert_eq!(templates.user(&sample(text.into())).unwrap(), text);
         assert_eq!(templates.system(&sample("".into())).unwrap().unwrap(), "For gold:");
-        assert_eq!(Templates::new(Some(" \n"), "{{ input }}").unwrap().system(&sample("".into())).unwrap(), None);
+        assert_eq!(
+            Templates::new(Some(" \n"), "{{ input }}").unwrap().system(&sample("".into())).unwrap(),
+            None
+        );
     }
 
     #[test]
     fn fields_of_the_input_can_be_read_and_looped_over() {
-        let templates = Templates::new(None, "{{ input.q }}{% for x in range(2) %} {{ x }}{% endfor %}").unwrap();
+        let templates =
+            Templates::new(None, "{{ input.q }}{% for x in range(2) %} {{ x }}{% endfor %}").unwrap();
         assert_eq!(templates.user(&sample(json!({"q": "why"}))).unwrap(), "why 0 1");
     }
 

@@ -36,7 +36,11 @@ checks = ["valid"]
 /// A task of `n` samples with inputs `input 0`, … and expected `{"a": "a0", "b": "b0"}`, ….
 pub fn task(folder: &Path, n: usize) -> (Task, EvalSet) {
     let rows: String = (0..n)
-        .map(|i| format!("{{\"id\":\"r{i}\",\"input\":\"input {i}\",\"expected\":{{\"a\":\"a{i}\",\"b\":\"b{i}\"}}}}\n"))
+        .map(|i| {
+            format!(
+                "{{\"id\":\"r{i}\",\"input\":\"input {i}\",\"expected\":{{\"a\":\"a{i}\",\"b\":\"b{i}\"}}}}\n"
+            )
+        })
         .collect();
     std::fs::write(folder.join("task.toml"), TASK).unwrap();
     std::fs::write(folder.join("test.jsonl"), rows).unwrap();

@@ -148,12 +148,28 @@ const MINILM: Entry = Entry {
     name: "all-minilm-l6-v2",
     summary: "all-MiniLM-L6-v2, sentence embeddings",
     files: &[
-        minilm!("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        minilm!(
+            "model.safetensors",
+            90_868_376,
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+        ),
         minilm!("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
-        minilm!("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-        minilm!("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+        minilm!(
+            "tokenizer.json",
+            466_247,
+            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+        ),
+        minilm!(
+            "tokenizer_config.json",
+            350,
+            "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+        ),
         minilm!("modules.json", 349, "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
-        minilm!("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+        minilm!(
+            "1_Pooling/config.json",
+            190,
+            "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"
+        ),
     ],
     licence: "Apache-2.0",
     notes: "encoder with mean pooling: gives embeddings, cannot chat",
@@ -211,7 +227,8 @@ impl Cache {
     /// right size. That the bytes are right was checked when they were pulled.
     pub fn path_of(&self, entry: &Entry) -> Option<PathBuf> {
         let here = |file: &File| {
-            std::fs::metadata(self.place(entry, file)).is_ok_and(|data| data.is_file() && data.len() == file.bytes)
+            std::fs::metadata(self.place(entry, file))
+                .is_ok_and(|data| data.is_file() && data.len() == file.bytes)
         };
         entry.files.iter().all(here).then(|| self.target(entry))
     }
@@ -235,7 +252,10 @@ mod tests {
             assert!(!entries()[..index].iter().any(|other| other.name == entry.name), "{} twice", entry.name);
             assert_eq!(find(entry.name).unwrap().name, entry.name);
             for file in entry.files {
-                assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+                assert!(
+                    file.sha256.len() == 64
+                        && file.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                );
                 assert!(file.bytes > 0 && !file.parts.is_empty(), "{} cannot be pulled", file.name);
             }
         }

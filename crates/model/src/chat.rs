@@ -7,32 +7,14 @@
 use crate::gguf::Gguf;
 use crate::tokenizer::{read_object, special_text};
 use minijinja::value::Kwargs;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Jinja, context};
 use serde_json::Value;
 use std::path::Path;
 use underdog_eval::model::{Message, Role};
 use underdog_eval::{Error, Kind, Result};
 
 /// The template of the Gemma 3 models, for files that carry none. A system message leads the first user turn.
-const GEMMA3: &str = "\
-{{ bos_token }}
-{%- set state = namespace(lead='') -%}
-{%- for message in messages -%}
-    {%- if message.role == 'system' -%}
-        {%- set state.lead = state.lead + message.content + '\\n\\n' -%}
-    {%- else -%}
-        {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\\n' -}}
-        {%- if message.role == 'user' -%}
-            {{- state.lead -}}
-            {%- set state.lead = '' -%}
-        {%- endif -%}
-        {{- message.content + '<end_of_turn>\\n' -}}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<start_of_turn>model\\n' -}}
-{%- endif -%}
-";
+const GEMMA3: &str = include_str!("gemma3.jinja");
 
 /// Stands for an answer while looking for what ends one; no template has reason to touch it.
 const PROBE: &str = "UNDERDOGPROBE";
@@ -78,7 +60,9 @@ impl ChatTemplate {
         let config = read_object(&dir.join("tokenizer_config.json"))?;
         let source = match std::fs::read_to_string(&path) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => configured(&config).map(str::to_string),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                configured(&config).map(str::to_string)
+            }
             Err(error) => return Err(Error::io("the chat template cannot be read", &path, &error)),
         };
         let source = source.ok_or_else(|| no_template().at(dir.display().to_string()))?;
@@ -93,8 +77,13 @@ impl ChatTemplate {
     /// When the template is broken, or when nothing can be found that ends an answer.
     pub fn new(source: &str, bos_token: Option<String>, eos_token: Option<String>) -> Result<Self> {
         let source = without_generation_marks(source);
-        let mut template =
-            ChatTemplate { environment: environment(), source, bos_token, eos_token, end_of_turn: String::new() };
+        let mut template = ChatTemplate {
+            environment: environment(),
+            source,
+            bos_token,
+            eos_token,
+            end_of_turn: String::new(),
+        };
         template.end_of_turn = template.find_end_of_turn()?;
         Ok(template)
     }
@@ -104,10 +93,16 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the conversation (for example turns that do not alternate) or cannot be rendered.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        // `tools` and `documents` are always defined for templates: transformers passes None.
-        let none = minijinja::Value::from(());
+        let messages: Vec<Jinja> = messages
+            .iter()
+            .map(|message| context! { role => role_name(message.role), content => message.content.as_str() })
+            .collect();
         let context = context! {
-            messages => messages, tools => none, documents => none, add_generation_prompt => add_generation_prompt,
+            messages => messages,
+            add_generation_prompt => add_generation_prompt,
+            // Always defined, and None where there are none: transformers does the same.
+            tools => (),
+            documents => (),
             ..self.special_tokens()
         };
         self.environment.render_named_str("chat template", &self.source, context).map_err(|error| {
@@ -115,7 +110,9 @@ impl ChatTemplate {
             let detail = error.detail().map_or_else(|| error.to_string(), str::to_string);
             Error::new(Kind::Model, "the chat template cannot render this conversation")
                 .found(format!("{detail}{line}"))
-                .hint("look at the roles and their order: some templates want user and assistant to take turns")
+                .hint(
+                    "look at the roles and their order: some templates want user and assistant to take turns",
+                )
         })
     }
 
@@ -126,9 +123,9 @@ impl ChatTemplate {
     }
 
     /// The special tokens as variables; one that the model lacks is undefined rather than empty.
-    fn special_tokens(&self) -> minijinja::Value {
+    fn special_tokens(&self) -> Jinja {
         let named = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
-        named.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?))).collect()
+        Jinja::from_pairs(named.into_iter().filter_map(|(name, token)| Some((name, token.as_deref()?))))
     }
 
     /// Renders a conversation with a known answer and takes what follows the answer; the end-of-text token where
@@ -172,23 +169,36 @@ fn configured(config: &Value) -> Option<&str> {
     default.or(named.first().filter(|_| named.len() == 1))?["template"].as_str()
 }
 
+/// What templates call a role.
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
 /// Jinja as transformers sets it up.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let mut syntax = minijinja::syntax::SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    environment.set_syntax(syntax.build().expect("the usual delimiters do not clash"));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<(), minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> std::result::Result<(), minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        },
+    );
     environment.add_filter("tojson", to_json);
     environment
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`.
-fn to_json(value: minijinja::Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
+fn to_json(value: Jinja, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
     let value = serde_json::to_value(&value)

@@ -68,7 +68,6 @@ impl Reference {
 }
 
 /// A loaded model that can be asked and trained.
-#[derive(Debug)]
 pub struct LanguageModel {
     /// The weights.
     pub transformer: Transformer,

@@ -83,12 +83,19 @@ pub struct Place {
 }
 
 /// An adapter's parameters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Lora {
     config: LoraConfig,
     places: Vec<Place>,
     /// All values, pair by pair as [`Lora::places`] says.
     pub values: Vec<f32>,
+}
+
+impl std::fmt::Debug for Lora {
+    /// Millions of values help nobody.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lora({:?}, {} values)", self.config, self.values.len())
+    }
 }
 
 /// One pair, ready for use.

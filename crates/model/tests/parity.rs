@@ -52,7 +52,7 @@ fn compare_case(name: &str, model: &Transformer, lora: Option<&Lora>, case: &Val
     let want = case["next_log_prob"].as_array().unwrap();
     for (place, score) in scores.iter().enumerate() {
         let want = want[place].as_f64().unwrap();
-        assert!((score.log_prob as f64 - want).abs() < 1e-3, "{name} log-prob {place}: {} but {want}", score.log_prob);
+        assert!((score.log_prob as f64 - want).abs() < 2e-4, "{name} log-prob {place}: {} but {want}", score.log_prob);
     }
 }
 
@@ -125,7 +125,8 @@ fn gradients_follow_peft(name: &str, model: &Transformer) {
 }
 
 fn compare_gradients(name: &str, lora: &Lora, gradients: &[f32], want: &Value) {
-    let of = Lora { values: gradients.to_vec(), ..lora.clone() };
+    let mut of = lora.clone();
+    of.values = gradients.to_vec();
     let mut seen = 0;
     for place in of.places() {
         let part = if matches!(place.module, Module::Gate | Module::Up | Module::Down) { "mlp" } else { "self_attn" };
@@ -143,7 +144,7 @@ fn compare_gradients(name: &str, lora: &Lora, gradients: &[f32], want: &Value) {
             seen += 1;
         }
     }
-    assert!(seen > of.places().len() / 2, "{name}: only {seen} tensors compared");
+    assert!(seen >= 3 * lora.places().len() / 7, "{name}: only {seen} tensors compared value by value");
 }
 
 #[test]

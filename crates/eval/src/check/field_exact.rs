@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn missing_and_other_kinds_are_wrong() {
-        for text in ["{}", r#"{"total": null}"#, r#"{"total": 5}"#, r#"{"total": ["5"]}"#, "[]", "\"5\"", "5", "{"] {
+        for text in
+            ["{}", r#"{"total": null}"#, r#"{"total": 5}"#, r#"{"total": ["5"]}"#, "[]", "\"5\"", "5", "{"]
+        {
             assert!(!judge(&check(&[]), json!({"total": "5"}), text), "{text}");
         }
         assert!(judge(&check(&[]), json!({"total": 5}), r#"{"total": 5}"#));

@@ -61,8 +61,13 @@ mod tests {
         for text in ["{\"total\": 5}", "{}", "{\"total\": \"5\", \"x\": 1}", "[]", "no"] {
             assert!(!judge(&check, json!("x"), text), "{text}");
         }
-        let sample =
-            Sample { id: "r".into(), input: "".into(), expected: "".into(), meta: Default::default(), line: 1 };
+        let sample = Sample {
+            id: "r".into(),
+            input: "".into(),
+            expected: "".into(),
+            meta: Default::default(),
+            line: 1,
+        };
         let verdict = check.judge(&sample, &Answer::new("{\"total\": 5}"));
         assert!(verdict.reason().unwrap().contains("/total"), "{verdict:?}");
     }

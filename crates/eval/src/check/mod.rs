@@ -175,7 +175,10 @@ impl CheckSpec {
                 require_fields(name, fields)?;
                 let each = fields.iter().map(|field| NamedCheck {
                     name: format!("{name}.{field}"),
-                    check: Box::new(field_exact::FieldExact { field: field.clone(), normalise: normalise.clone() }),
+                    check: Box::new(field_exact::FieldExact {
+                        field: field.clone(),
+                        normalise: normalise.clone(),
+                    }),
                 });
                 Ok(each.collect())
             }
@@ -236,7 +239,8 @@ mod tests {
             serde_json::from_str(r#"{"kind":"field_exact","name":"f","fields":["a","b"]}"#).unwrap();
         let names: Vec<_> = spec.build().unwrap().into_iter().map(|check| check.name).collect();
         assert_eq!(names, ["f.a", "f.b"]);
-        let empty: CheckSpec = serde_json::from_str(r#"{"kind":"all_fields","name":"f","fields":[]}"#).unwrap();
+        let empty: CheckSpec =
+            serde_json::from_str(r#"{"kind":"all_fields","name":"f","fields":[]}"#).unwrap();
         assert!(empty.build().unwrap_err().to_string().contains("no fields"));
         assert!(serde_json::from_str::<CheckSpec>(r#"{"kind":"exact","name":"f","normalize":[]}"#).is_err());
     }

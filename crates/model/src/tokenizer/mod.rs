@@ -22,13 +22,13 @@ pub struct Tokenizer {
     marks: Marks,
 }
 
-/// The ways to tokenise that are known.
+/// The ways to tokenise that are known. Boxed, because their sizes differ much.
 enum Engine {
     /// `tokenizer.ggml.model` = `gpt2`.
-    BytePairs(bpe_gguf::BytePairs),
+    BytePairs(Box<bpe_gguf::BytePairs>),
     /// `tokenizer.ggml.model` = `llama`.
-    Pieces(sentencepiece::Pieces),
-    /// `tokenizer.json`. Boxed: it is far larger than the others.
+    Pieces(Box<sentencepiece::Pieces>),
+    /// `tokenizer.json`.
     Json(Box<directory::JsonTokenizer>),
 }
 
@@ -38,6 +38,16 @@ struct Marks {
     bos: Option<u32>,
     eos: Option<u32>,
     adds_bos: bool,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    /// The size and the marks, not the thousands of tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("marks", &self.marks)
+            .finish()
+    }
 }
 
 impl Tokenizer {
@@ -59,9 +69,9 @@ impl Tokenizer {
             "gpt2" => {
                 let pairs = bpe_gguf::BytePairs::from_gguf(gguf, vocabulary)?;
                 let adds = pairs.adds_bos_by_default();
-                (Engine::BytePairs(pairs), adds)
+                (Engine::BytePairs(Box::new(pairs)), adds)
             }
-            "llama" => (Engine::Pieces(sentencepiece::Pieces::from_gguf(gguf, vocabulary)?), true),
+            "llama" => (Engine::Pieces(Box::new(sentencepiece::Pieces::from_gguf(gguf, vocabulary)?)), true),
             other => {
                 return Err(Error::new(Kind::Model, "the tokenizer of the model file is of an unknown kind")
                     .expected("gpt2 or llama")

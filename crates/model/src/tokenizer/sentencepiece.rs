@@ -28,21 +28,30 @@ impl Pieces {
     pub(super) fn from_gguf(gguf: &Gguf, vocabulary: Vocabulary) -> Result<Self> {
         const SCORES: &str = "tokenizer.ggml.scores";
         let scores = gguf.metadata_f32s(SCORES).ok_or_else(|| {
-            Error::new(Kind::Model, "the tokenizer of the model file has no scores").expected("a list of numbers").at(SCORES)
+            Error::new(Kind::Model, "the tokenizer of the model file has no scores")
+                .expected("a list of numbers")
+                .at(SCORES)
         })?;
         if scores.len() != vocabulary.len() || scores.iter().any(|score| score.is_nan()) {
             return Err(Error::new(Kind::Model, "the scores of the tokenizer do not fit its tokens")
                 .expected(format!("{} numbers", vocabulary.len()))
-                .found(format!("{}, {} of them not a number", scores.len(), scores.iter().filter(|s| s.is_nan()).count()))
+                .found(format!(
+                    "{}, {} of them not a number",
+                    scores.len(),
+                    scores.iter().filter(|s| s.is_nan()).count()
+                ))
                 .at(SCORES));
         }
         let bytes = (0..=255u8)
             .map(|byte| {
-                let raw = std::str::from_utf8(std::slice::from_ref(&byte)).ok().and_then(|text| vocabulary.id(text));
+                let raw = std::str::from_utf8(std::slice::from_ref(&byte))
+                    .ok()
+                    .and_then(|text| vocabulary.id(text));
                 vocabulary.id(&format!("<0x{byte:02X}>")).or(raw)
             })
             .collect();
-        let unknown = gguf.metadata_u64("tokenizer.ggml.unknown_token_id").and_then(|id| u32::try_from(id).ok());
+        let unknown =
+            gguf.metadata_u64("tokenizer.ggml.unknown_token_id").and_then(|id| u32::try_from(id).ok());
         let adds_space = gguf.metadata_bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
         // Adding zero makes -0.0 equal to 0.0 in the total order of the heap.
         let scores = scores.iter().map(|score| score + 0.0).collect();
@@ -207,7 +216,9 @@ impl<'a> Merge<'a> {
     fn spell(&self, text: &str, ids: &mut Vec<u32>) {
         match self.pieces.vocabulary.id(text) {
             Some(id) => ids.push(id),
-            None => ids.extend(text.bytes().filter_map(|byte| self.pieces.bytes[byte as usize].or(self.pieces.unknown))),
+            None => ids.extend(
+                text.bytes().filter_map(|byte| self.pieces.bytes[byte as usize].or(self.pieces.unknown)),
+            ),
         }
     }
 }
@@ -222,7 +233,8 @@ mod tests {
             true => TokenKind::Byte,
             false => TokenKind::Normal,
         });
-        let vocabulary = Vocabulary::new(tokens.iter().map(|t| t.0.to_string()).collect(), kinds.collect()).unwrap();
+        let vocabulary =
+            Vocabulary::new(tokens.iter().map(|t| t.0.to_string()).collect(), kinds.collect()).unwrap();
         let bytes = (0..=255u8).map(|byte| vocabulary.id(&format!("<0x{byte:02X}>"))).collect();
         let scores = tokens.iter().map(|token| token.1).collect();
         Pieces { vocabulary, scores, bytes, unknown: None, adds_space }

@@ -56,7 +56,9 @@ impl Splitter {
                     .expected("default, gpt-2, llama-bpe, qwen2 or smollm")
                     .found(other)
                     .at("tokenizer.ggml.pre")
-                    .hint("use the Hugging Face directory of this model: its tokenizer.json says how to split"));
+                    .hint(
+                        "use the Hugging Face directory of this model: its tokenizer.json says how to split",
+                    ));
             }
         };
         let steps = patterns.iter().map(|&(text, spaces)| Ok(Step { pattern: compile(text)?, spaces }));
@@ -113,7 +115,9 @@ impl Step {
 
 fn compile(pattern: &str) -> Result<SysRegex> {
     SysRegex::new(pattern).map_err(|error| {
-        Error::new(Kind::System, "a pattern of the tokenizer does not compile").found(error.to_string()).at(pattern)
+        Error::new(Kind::System, "a pattern of the tokenizer does not compile")
+            .found(error.to_string())
+            .at(pattern)
     })
 }
 

@@ -56,16 +56,21 @@ impl Vocabulary {
         const TOKENS: &str = "tokenizer.ggml.tokens";
         const TYPES: &str = "tokenizer.ggml.token_type";
         let tokens = gguf.metadata_strings(TOKENS).ok_or_else(|| {
-            Error::new(Kind::Model, "the tokenizer of the model file has no tokens").expected("a list of texts").at(TOKENS)
+            Error::new(Kind::Model, "the tokenizer of the model file has no tokens")
+                .expected("a list of texts")
+                .at(TOKENS)
         })?;
         let numbers = gguf.metadata_i32s(TYPES);
         if let Some(numbers) = &numbers
             && numbers.len() != tokens.len()
         {
-            return Err(Error::new(Kind::Model, "the tokenizer lists of the model file do not fit each other")
-                .expected(format!("{} token types", tokens.len()))
-                .found(numbers.len().to_string())
-                .at(TYPES));
+            return Err(Error::new(
+                Kind::Model,
+                "the tokenizer lists of the model file do not fit each other",
+            )
+            .expected(format!("{} token types", tokens.len()))
+            .found(numbers.len().to_string())
+            .at(TYPES));
         }
         let mut kinds = vec![TokenKind::Normal; tokens.len()];
         for (index, &number) in numbers.iter().flat_map(|numbers| numbers.iter()).enumerate() {
@@ -82,7 +87,9 @@ impl Vocabulary {
     /// A vocabulary of `tokens`, whose index is the id. The last of two equal texts wins, as in llama.cpp.
     pub(super) fn new(tokens: Vec<String>, kinds: Vec<TokenKind>) -> Result<Self> {
         if u32::try_from(tokens.len()).is_err() {
-            return Err(Error::new(Kind::Model, "the vocabulary is too large").found(tokens.len().to_string()));
+            return Err(
+                Error::new(Kind::Model, "the vocabulary is too large").found(tokens.len().to_string())
+            );
         }
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, text) in (0u32..).zip(&tokens) {
@@ -91,7 +98,11 @@ impl Vocabulary {
             }
         }
         let specials = Specials::new(
-            (0u32..).zip(&tokens).zip(&kinds).filter(|(_, kind)| kind.is_special()).map(|((id, text), _)| (text.as_str(), id)),
+            (0u32..)
+                .zip(&tokens)
+                .zip(&kinds)
+                .filter(|(_, kind)| kind.is_special())
+                .map(|((id, text), _)| (text.as_str(), id)),
         );
         Ok(Vocabulary { tokens, kinds, ids, specials })
     }

@@ -1,6 +1,10 @@
 //! What the tests on real weights share: where the cache lies, and what happens when nothing is in it.
 
-#![allow(dead_code)] // Every test file uses its own part of this.
+#![allow(
+    dead_code,
+    clippy::print_stdout,
+    reason = "every test file uses its own part, and says what was left out"
+)]
 
 use std::path::PathBuf;
 use underdog_model::catalogue::{self, Cache};
@@ -22,7 +26,11 @@ pub fn weights(name: &str) -> Option<PathBuf> {
     let path = cache().path_of(entry);
     if path.is_none() {
         let required = std::env::var_os("UNDERDOG_REQUIRE_WEIGHTS").is_some_and(|value| value == "1");
-        assert!(!required, "{name} is not in {}: run `underdog models pull {name}`", cache().root().display());
+        assert!(
+            !required,
+            "{name} is not in {}: run `underdog models pull {name}`",
+            cache().root().display()
+        );
         println!("left out: {name} is not in the cache (`underdog models pull {name}`)");
     }
     path

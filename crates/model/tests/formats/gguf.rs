@@ -143,6 +143,24 @@ fn the_fingerprint_follows_the_contents() {
 }
 
 #[test]
+fn the_fingerprint_samples_large_tensors() {
+    // 64000 bytes: only the first, the middle and the last 4096 are covered.
+    let changed = |at: Option<usize>| {
+        let mut parts = tiny("llama");
+        *parts.tensor("token_embd.weight") = part("token_embd.weight", &[2000, 8], &ramp(16_000, 0.0));
+        if let Some(at) = at {
+            parts.tensor("token_embd.weight").bytes[at] ^= 1;
+        }
+        open(&parts).fingerprint()
+    };
+    let whole = changed(None);
+    for at in [0, 4095, 32_000, 63_999] {
+        assert_ne!(changed(Some(at)), whole, "byte {at}");
+    }
+    assert_eq!(changed(Some(10_000)), whole, "the documented blind spot");
+}
+
+#[test]
 fn the_summary_counts_tensors_by_type() {
     let mut parts = tiny("llama");
     // 24 numbers in half floats: zeros.

@@ -1,6 +1,13 @@
 //! Model files: both formats give the same model, and no damaged file gives a panic or a wrong one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may panic, and say what was left out"
+)]
 
 mod builder;
+#[path = "../common/mod.rs"]
+mod common;
 mod dequantize;
 mod gguf;
 mod gguf_damage;

@@ -1,0 +1,102 @@
+//! Checkpoints: everything a run needs to go on as if it had never stopped. One folder a checkpoint, complete or absent.
+
+use crate::optimiser::AdamW;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use underdog_eval::{Error, Kind, Result};
+use underdog_model::{adapter, disk};
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+/// Checkpoints that stay; older ones are removed once a newer one is complete.
+const KEPT: usize = 2;
+
+const STATE: &str = "state.json";
+const TENSORS: &str = "state.safetensors";
+
+/// What a checkpoint belongs to, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of the format.
+    pub version: u32,
+    /// Steps done.
+    pub step: usize,
+    /// Hash of recipe, rows and base: a run resumes only what it began.
+    pub run: String,
+    /// Counters that go on: tokens of all rows, and tokens computed.
+    pub flat_tokens: u64,
+    /// See `flat_tokens`.
+    pub tree_tokens: u64,
+}
+
+fn folder(root: &Path, step: usize) -> PathBuf {
+    root.join(format!("step-{step:06}"))
+}
+
+/// Steps of the complete checkpoints, ascending.
+fn steps(root: &Path) -> Vec<usize> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
+    let name = |e: std::fs::DirEntry| e.file_name().to_string_lossy().strip_prefix("step-").and_then(|n| n.parse().ok());
+    let mut steps: Vec<usize> = entries.flatten().filter_map(name).collect();
+    steps.sort();
+    steps
+}
+
+/// Writes a checkpoint and removes those that are no longer needed.
+///
+/// # Errors
+/// What the file system says; earlier checkpoints are untouched then.
+pub fn write(root: &Path, state: &State, values: &[f32], optimiser: &AdamW) -> Result<PathBuf> {
+    let path = folder(root, state.step);
+    let shape = vec![values.len()];
+    let tensors = [("values", values), ("first", &optimiser.first[..]), ("second", &optimiser.second[..])];
+    let tensors: Vec<_> = tensors.into_iter().map(|(n, v)| (n.to_string(), shape.clone(), v)).collect();
+    let json = serde_json::to_vec_pretty(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+    if path.exists() {
+        // The same step of the same run: only a run that was cut off right after writing it comes here.
+        std::fs::remove_dir_all(&path).map_err(|e| Error::io("cannot replace the checkpoint", &path, &e))?;
+    }
+    disk::write_directory(&path, &[(STATE, json), (TENSORS, adapter::to_safetensors(&tensors)?)])?;
+    let all = steps(root);
+    for old in &all[..all.len().saturating_sub(KEPT)] {
+        // A checkpoint that cannot be removed costs disk space and nothing else.
+        let _ = std::fs::remove_dir_all(folder(root, *old));
+    }
+    Ok(path)
+}
+
+/// The newest checkpoint under `root`, or `None` where there is none.
+///
+/// # Errors
+/// When it is broken, of a newer version, or of another run.
+pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>> {
+    let Some(&step) = steps(root).last() else { return Ok(None) };
+    let path = folder(root, step);
+    let broken = |what: &str, found: String| Error::new(Kind::Model, what).found(found).at(path.display().to_string());
+    let read = |name: &str| {
+        std::fs::read(path.join(name)).map_err(|e| Error::io("cannot read the checkpoint", &path.join(name), &e))
+    };
+    let state: State =
+        serde_json::from_slice(&read(STATE)?).map_err(|e| broken("the checkpoint is not readable", e.to_string()))?;
+    if state.version > VERSION {
+        return Err(broken("the checkpoint is of a newer version", state.version.to_string()).expected(format!("at most {VERSION}")));
+    }
+    if state.run != run {
+        return Err(broken("the checkpoint belongs to another run", state.run.clone())
+            .expected(run.to_string())
+            .hint("recipe, rows and base must be those the run began with; leave --resume out to start anew"));
+    }
+    let bytes = read(TENSORS)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
+    let values = |name: &str| -> Result<Vec<f32>> {
+        let tensor = tensors.tensor(name).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
+        Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    };
+    let optimiser = AdamW { first: values("first")?, second: values("second")?, steps: state.step };
+    let values = values("values")?;
+    if optimiser.first.len() != values.len() || optimiser.second.len() != values.len() {
+        return Err(broken("the checkpoint is broken", "tensors of different length".into()));
+    }
+    Ok(Some((state, values, optimiser)))
+}

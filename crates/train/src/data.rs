@@ -1,0 +1,142 @@
+//! Rows to token sequences: the prompt as evaluation builds it, then the completion, which alone carries loss.
+
+use sha2::{Digest, Sha256};
+use underdog_eval::model::Message;
+use underdog_eval::{Error, Kind, Result};
+use underdog_model::language_model::LanguageModel;
+use underdog_model::tree::{Sequence, SequenceTarget};
+use underdog_tensor::dropout::mix;
+
+/// A training row as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The sample's id.
+    pub id: String,
+    /// The conversation up to the answer.
+    pub messages: Vec<Message>,
+    /// The answer to learn.
+    pub completion: String,
+}
+
+/// A training row as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The sample's id.
+    pub id: String,
+    /// Prompt and completion, with one target for every completion token.
+    pub sequence: Sequence,
+}
+
+impl Example {
+    /// From tokens: every token of `completion` is predicted by the token before it.
+    ///
+    /// # Panics
+    /// When `prompt` is empty.
+    pub fn new(id: &str, prompt: Vec<u32>, completion: &[u32]) -> Self {
+        assert!(!prompt.is_empty(), "a prompt has at least one token");
+        let start = prompt.len();
+        let mut tokens = prompt;
+        tokens.extend_from_slice(completion);
+        let target = |i: usize| SequenceTarget { position: start + i - 1, token: completion[i] };
+        let targets = (0..completion.len()).map(target).collect();
+        Example { id: id.into(), sequence: Sequence { tokens, targets } }
+    }
+
+    /// Tokens before the completion.
+    pub fn prompt_len(&self) -> usize {
+        self.sequence.tokens.len() - self.sequence.targets.len()
+    }
+}
+
+/// Tokenises rows for a model.
+///
+/// # Errors
+/// An empty list, a prompt the template refuses, or rows that do not fit the context: their number and the first one's id.
+pub fn tokenize(model: &LanguageModel, rows: &[Row]) -> Result<Vec<Example>> {
+    if rows.is_empty() {
+        return Err(Error::new(Kind::Data, "there are no training rows").expected("at least one row"));
+    }
+    let context = model.transformer.config().context;
+    let mut examples = Vec::with_capacity(rows.len());
+    let mut long = Vec::new();
+    for row in rows {
+        let prompt = model.prompt_tokens(&row.messages)?;
+        let example = Example::new(&row.id, prompt, &model.completion_tokens(&row.completion));
+        if example.sequence.tokens.len() > context {
+            long.push((row.id.clone(), example.sequence.tokens.len()));
+        }
+        examples.push(example);
+    }
+    match long.first() {
+        None => Ok(examples),
+        Some((id, tokens)) => Err(Error::new(Kind::Data, "training rows do not fit the model's context")
+            .expected(format!("at most {context} tokens"))
+            .found(format!("{} longer rows, the first `{id}` with {tokens} tokens", long.len()))
+            .hint("shorten or remove these rows, or take a base with a longer context")),
+    }
+}
+
+/// Hash of all token sequences and targets, 16 hexadecimal digits: a checkpoint goes with these rows only.
+pub fn fingerprint(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for example in examples {
+        hash.update((example.sequence.tokens.len() as u64).to_le_bytes());
+        hash.update((example.prompt_len() as u64).to_le_bytes());
+        example.sequence.tokens.iter().for_each(|t| hash.update(t.to_le_bytes()));
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// The rows of step `step` (from 0): each epoch is a new seeded shuffle of all rows, and epochs follow each other without a
+/// gap, so every step has `batch` rows. A function of its arguments alone, so a resumed run sees the same rows.
+pub fn batch_rows(rows: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
+    let mut picked = Vec::with_capacity(batch);
+    let mut order: Option<(usize, Vec<usize>)> = None;
+    for position in step * batch..(step + 1) * batch {
+        let epoch = position / rows;
+        if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            order = Some((epoch, shuffled(rows, mix(seed ^ mix(epoch as u64)))));
+        }
+        if let Some((_, order)) = &order {
+            picked.push(order[position % rows]);
+        }
+    }
+    picked
+}
+
+/// `0..n` in a seeded random order (Fisher and Yates).
+fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        let j = (mix(seed.wrapping_add(i as u64)) as u128 * (i as u128 + 1)) >> 64;
+        order.swap(i, j as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_completion_tokens_carry_loss() {
+        let example = Example::new("a", vec![5, 6, 7], &[8, 9]);
+        assert_eq!(example.sequence.tokens, [5, 6, 7, 8, 9]);
+        let targets: Vec<_> = example.sequence.targets.iter().map(|t| (t.position, t.token)).collect();
+        assert_eq!(targets, [(2, 8), (3, 9)]);
+        assert_eq!(example.prompt_len(), 3);
+    }
+
+    #[test]
+    fn every_epoch_sees_every_row_once_in_its_own_order() {
+        let all: Vec<usize> = (0..10).flat_map(|step| batch_rows(10, 3, 7, step)).collect();
+        assert_eq!(all.len(), 30);
+        for epoch in all.chunks(10) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        }
+        assert_ne!(all[..10], all[10..20]);
+        assert_ne!(batch_rows(10, 10, 7, 0), batch_rows(10, 10, 8, 0));
+    }
+}

@@ -1,0 +1,273 @@
+//! The loop: rows → forest → log-probs → loss → gradient → step → checkpoint.
+
+use crate::checkpoint::{self, State};
+use crate::data::{self, Example, batch_rows};
+use crate::metrics::{self, StepMetrics};
+use crate::objective::sft;
+use crate::optimiser::{AdamW, clip};
+use crate::plan::plan;
+use crate::recipe::Recipe;
+use crate::schedule::learning_rate;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use underdog_eval::{Error, Kind, Result};
+use underdog_model::adapter::{self, Origin};
+use underdog_model::language_model::LanguageModel;
+use underdog_model::lora::Lora;
+use underdog_model::transformer::{StepOptions, Transformer};
+use underdog_tensor::dropout::{Dropout, mix};
+
+/// Where a run keeps its files, and how it begins.
+#[derive(Clone, Debug)]
+pub struct RunFiles {
+    /// The run's folder: `metrics.jsonl`, `checkpoints/`, `adapter/`.
+    pub directory: PathBuf,
+    /// Go on from the newest checkpoint, if there is one.
+    pub resume: bool,
+}
+
+impl RunFiles {
+    /// The metrics of every step.
+    pub fn metrics(&self) -> PathBuf {
+        self.directory.join("metrics.jsonl")
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.directory.join("checkpoints")
+    }
+
+    /// The finished adapter.
+    pub fn adapter(&self) -> PathBuf {
+        self.directory.join("adapter")
+    }
+}
+
+/// What a finished training says of itself: the object of `train --json`, to which the caller adds the peak of memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The objective.
+    pub method: String,
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Different training rows.
+    pub rows: usize,
+    /// Passes over them.
+    pub epochs: f64,
+    /// Rows in a second of training, this session's steps only.
+    pub rows_per_s: Option<f64>,
+    /// Tokens of all rows of all steps.
+    pub flat_tokens: u64,
+    /// Tokens that were computed; less where rows share a prompt.
+    pub tree_tokens: u64,
+    /// Wall seconds of this session.
+    pub seconds: f64,
+    /// Loss of the first step.
+    pub loss_first: Option<f64>,
+    /// Loss of the last step.
+    pub loss_last: Option<f64>,
+    /// Peak resident memory of the process, where the platform tells.
+    pub peak_rss_mib: Option<u64>,
+    /// The adapter's folder.
+    pub adapter: String,
+}
+
+/// Progress after a step.
+#[derive(Clone, Debug)]
+pub struct Progress<'a> {
+    /// The step's metrics.
+    pub metrics: &'a StepMetrics,
+    /// Steps in all.
+    pub steps: usize,
+    /// Rows in a step.
+    pub batch: usize,
+}
+
+/// Adds the gradient of one step's rows to `gradients`.
+pub fn accumulate(
+    transformer: &Transformer,
+    lora: &Lora,
+    rows: &[&Example],
+    memory: usize,
+    dropout: Option<Dropout>,
+    gradients: &mut [f32],
+) -> StepOutcome {
+    let plan = plan(transformer.config(), rows, memory);
+    let targets: usize = rows.iter().map(|r| r.sequence.targets.len()).sum();
+    let mut outcome = StepOutcome { loss: 0.0, accuracy: 0.0, tree_tokens: plan.tree_tokens() };
+    let mut hits = 0;
+    for (index, (_, forest)) in plan.parts.iter().enumerate() {
+        let dropout = dropout.map(|d| Dropout { key: mix(d.key ^ mix(index as u64)), ..d });
+        let options = StepOptions { keep: plan.keep, dropout };
+        let (scores, tape) = transformer.forward(Some(lora), forest, options);
+        outcome.loss += sft::loss(scores.iter().map(|s| s.log_prob), targets);
+        hits += scores.iter().filter(|s| s.is_top).count();
+        transformer.backward(lora, tape, &vec![sft::derivative(targets); scores.len()], gradients);
+    }
+    outcome.accuracy = hits as f64 / targets as f64;
+    outcome
+}
+
+/// What [`accumulate`] measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Mean negative log-likelihood of the step's completion tokens.
+    pub loss: f64,
+    /// Share of them whose logit was the largest.
+    pub accuracy: f64,
+    /// Tokens that were computed.
+    pub tree_tokens: usize,
+}
+
+/// The state that a step changes.
+struct Run<'a> {
+    model: &'a LanguageModel,
+    examples: &'a [Example],
+    recipe: &'a Recipe,
+    files: &'a RunFiles,
+    lora: Lora,
+    optimiser: AdamW,
+    gradients: Vec<f32>,
+    state: State,
+    steps: usize,
+}
+
+/// Trains a fresh adapter, or goes on with one, and writes it.
+///
+/// `stop` is looked at after every step: when it is set, a checkpoint is written and the run ends with [`Kind::Stopped`].
+///
+/// # Errors
+/// A checkpoint of another run, a full disk, a loss that is not finite, or being stopped.
+pub fn train(
+    model: &LanguageModel,
+    examples: &[Example],
+    recipe: &Recipe,
+    files: &RunFiles,
+    stop: &AtomicBool,
+    on_step: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Lora, Summary)> {
+    std::fs::create_dir_all(files.checkpoints()).map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
+    let mut run = Run::begin(model, examples, recipe, files)?;
+    let (began, first_step) = (Instant::now(), run.state.step);
+    while run.state.step < run.steps {
+        let metrics = run.step()?;
+        metrics::append(&files.metrics(), &metrics)?;
+        on_step(Progress { metrics: &metrics, steps: run.steps, batch: recipe.batch });
+        let stopped = stop.load(Ordering::Relaxed);
+        if run.state.step % recipe.save_every == 0 || run.state.step == run.steps || stopped {
+            checkpoint::write(&files.checkpoints(), &run.state, &run.lora.values, &run.optimiser)?;
+        }
+        if stopped && run.state.step < run.steps {
+            return Err(Error::new(Kind::Stopped, format!("training was stopped after step {} of {}", run.state.step, run.steps))
+                .at(files.checkpoints().display().to_string())
+                .hint("run the same command with --resume to go on from here"));
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let steps_done = run.state.step - first_step;
+    run.finish(seconds, steps_done)
+}
+
+impl<'a> Run<'a> {
+    fn begin(model: &'a LanguageModel, examples: &'a [Example], recipe: &'a Recipe, files: &'a RunFiles) -> Result<Self> {
+        let identity = identity(model, examples, recipe);
+        let mut lora = Lora::fresh(model.transformer.config(), recipe.lora()?, recipe.seed);
+        let mut optimiser = AdamW::new(lora.values.len());
+        let mut state = State { version: checkpoint::VERSION, step: 0, run: identity.clone(), flat_tokens: 0, tree_tokens: 0 };
+        let saved = if files.resume { checkpoint::latest(&files.checkpoints(), &identity)? } else { None };
+        if let Some((saved, values, moments)) = saved {
+            if values.len() != lora.values.len() {
+                return Err(Error::new(Kind::Model, "the checkpoint does not fit the adapter")
+                    .expected(format!("{} values", lora.values.len()))
+                    .found(format!("{}", values.len())));
+            }
+            (state, lora.values, optimiser) = (saved, values, moments);
+        }
+        metrics::rewrite(&files.metrics(), &metrics::read_until(&files.metrics(), state.step)?)?;
+        let gradients = vec![0.0; lora.values.len()];
+        let steps = recipe.total_steps(examples.len());
+        Ok(Run { model, examples, recipe, files, lora, optimiser, gradients, state, steps })
+    }
+
+    fn step(&mut self) -> Result<StepMetrics> {
+        let (recipe, step, since) = (self.recipe, self.state.step, Instant::now());
+        let picked = batch_rows(self.examples.len(), recipe.batch, recipe.seed, step);
+        let rows: Vec<&Example> = picked.iter().map(|&i| &self.examples[i]).collect();
+        self.gradients.fill(0.0);
+        let key = mix(recipe.seed ^ mix(step as u64 ^ 0x64_726f_70));
+        let dropout = (recipe.dropout > 0.0).then_some(Dropout { rate: recipe.dropout as f32, key });
+        let memory = recipe.memory_mib << 20;
+        let outcome = accumulate(&self.model.transformer, &self.lora, &rows, memory, dropout, &mut self.gradients);
+        let grad_norm = clip(&mut self.gradients, recipe.clip);
+        if !outcome.loss.is_finite() || !grad_norm.is_finite() {
+            return Err(self.not_finite(step, &rows, outcome.loss, grad_norm));
+        }
+        let rate = learning_rate(recipe.lr, recipe.warmup, step, self.steps);
+        self.optimiser.step(&mut self.lora.values, &self.gradients, rate, recipe.weight_decay);
+        self.state.step += 1;
+        self.state.flat_tokens += rows.iter().map(|r| r.sequence.tokens.len() as u64).sum::<u64>();
+        self.state.tree_tokens += outcome.tree_tokens as u64;
+        Ok(StepMetrics {
+            step: self.state.step,
+            epoch: (self.state.step * recipe.batch) as f64 / self.examples.len() as f64,
+            loss: outcome.loss,
+            grad_norm,
+            learning_rate: rate,
+            mean_token_accuracy: outcome.accuracy,
+            num_tokens: self.state.flat_tokens,
+            tree_tokens: self.state.tree_tokens,
+            seconds: since.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn not_finite(&self, step: usize, rows: &[&Example], loss: f64, norm: f64) -> Error {
+        let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
+        Error::new(Kind::Data, format!("training broke down at step {}", step + 1))
+            .expected("a finite loss and gradient")
+            .found(format!("loss {loss}, gradient norm {norm} on samples {}", ids.join(", ")))
+            .at(self.files.checkpoints().display().to_string())
+            .hint("lower the learning rate (--set lr=…); the last good checkpoint is kept there")
+    }
+
+    fn finish(self, seconds: f64, steps_done: usize) -> Result<(Lora, Summary)> {
+        let lines = metrics::read_until(&self.files.metrics(), self.steps)?;
+        let path = self.files.adapter();
+        if !path.exists() {
+            let origin = Origin {
+                version: adapter::VERSION,
+                base: self.model.base().to_string(),
+                base_fingerprint: self.model.base_fingerprint().to_string(),
+            };
+            adapter::write(&self.lora, &origin, &path)?;
+        }
+        let rows_done = steps_done * self.recipe.batch;
+        let summary = Summary {
+            method: self.recipe.method.clone(),
+            steps: self.steps,
+            rows: self.examples.len(),
+            epochs: (self.steps * self.recipe.batch) as f64 / self.examples.len() as f64,
+            rows_per_s: (rows_done > 0 && seconds > 0.0).then(|| rows_done as f64 / seconds),
+            flat_tokens: self.state.flat_tokens,
+            tree_tokens: self.state.tree_tokens,
+            seconds,
+            loss_first: lines.first().map(|m| m.loss),
+            loss_last: lines.last().map(|m| m.loss),
+            peak_rss_mib: None,
+            adapter: path.display().to_string(),
+        };
+        Ok((self.lora, summary))
+    }
+}
+
+/// What makes two runs the same: recipe, rows and base.
+fn identity(model: &LanguageModel, examples: &[Example], recipe: &Recipe) -> String {
+    let mut hash = Sha256::new();
+    // How often a checkpoint is written does not change what is learned; the memory limit does, in the last bits.
+    hash.update(format!("{:?}", Recipe { save_every: 1, ..recipe.clone() }));
+    hash.update(data::fingerprint(examples));
+    hash.update(model.base_fingerprint());
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}

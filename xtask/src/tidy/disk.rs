@@ -1,0 +1,177 @@
+//! Everything that is written to disk has a version, and every version that was ever written has a sample in the
+//! tests that is still read.
+
+use super::{Finding, finding};
+use crate::repository::Repository;
+use crate::source::{code_only, test_lines};
+
+/// A type that is written to disk.
+struct OnDisk {
+    /// What it is called.
+    name: &'static str,
+    /// Where its version is.
+    file: &'static str,
+    /// The constant.
+    constant: &'static str,
+    /// Where its samples are, `{}` standing for the version; `None` while there is only the first version and its
+    /// reader is tested with what the writer makes.
+    sample: Option<&'static str>,
+}
+
+/// All types that are written to disk. A file that does not exist is passed over.
+const TYPES: [OnDisk; 6] = [
+    OnDisk {
+        name: "record",
+        file: "crates/eval/src/record.rs",
+        constant: "RECORD_VERSION",
+        sample: Some("crates/eval/tests/data/record.v{}.jsonl"),
+    },
+    OnDisk { name: "task", file: "crates/eval/src/task.rs", constant: "TASK_VERSION", sample: None },
+    OnDisk { name: "harness", file: "crates/eval/src/harness.rs", constant: "HARNESS_VERSION", sample: None },
+    OnDisk {
+        name: "report",
+        file: "crates/eval/src/report/mod.rs",
+        constant: "REPORT_VERSION",
+        sample: None,
+    },
+    OnDisk { name: "adapter", file: "crates/model/src/adapter.rs", constant: "VERSION", sample: None },
+    OnDisk { name: "checkpoint", file: "crates/train/src/checkpoint.rs", constant: "VERSION", sample: None },
+];
+
+/// Every type of the table has its constant and its samples, and every such constant is in the table.
+pub fn versions(repository: &Repository) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for kind in &TYPES {
+        let Some(text) = repository.get(kind.file).and_then(|file| file.text.as_deref()) else { continue };
+        let Some((line, _, version)) = constants(text).into_iter().find(|(_, name, _)| name == kind.constant)
+        else {
+            findings.push(finding(
+                kind.file,
+                None,
+                format!("the {} has no version", kind.name),
+                format!("`const {}: u32`", kind.constant),
+            ));
+            continue;
+        };
+        match kind.sample {
+            Some(pattern) => {
+                for sample in (1..=version).map(|version| pattern.replace("{}", &version.to_string())) {
+                    if !repository.exists(&sample) {
+                        findings.push(finding(
+                            kind.file,
+                            Some(line),
+                            format!("the {} has no sample", kind.name),
+                            sample,
+                        ));
+                    }
+                }
+            }
+            None if version > 1 => {
+                let what = format!("version {version} of the {} with no samples of older ones", kind.name);
+                findings.push(finding(
+                    kind.file,
+                    Some(line),
+                    what,
+                    "samples, and their place in xtask/src/tidy/disk.rs",
+                ));
+            }
+            None => {}
+        }
+    }
+    findings.extend(unlisted(repository));
+    findings
+}
+
+/// Versions of types that the table lacks.
+fn unlisted(repository: &Repository) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let libraries = |path: &str| {
+        path.starts_with("crates/") && path.contains("/src/") && !path.starts_with("crates/testkit/")
+    };
+    for (path, text) in repository.texts(".rs").filter(|(path, _)| libraries(path)) {
+        for (line, name, _) in constants(text) {
+            if !TYPES.iter().any(|kind| kind.file == path && kind.constant == name) {
+                findings.push(finding(
+                    path,
+                    Some(line),
+                    format!("an on-disk version `{name}`"),
+                    "a line for it in xtask/src/tidy/disk.rs",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// The types of which no sample is kept yet.
+pub fn without_sample(repository: &Repository) -> Vec<String> {
+    TYPES
+        .iter()
+        .filter(|kind| kind.sample.is_none() && repository.exists(kind.file))
+        .map(|kind| {
+            format!("no sample of the {} is committed; version 2 will need one of version 1", kind.name)
+        })
+        .collect()
+}
+
+/// Line, name and value of every constant called `VERSION` or `…_VERSION` outside of tests.
+fn constants(text: &str) -> Vec<(usize, String, u64)> {
+    let code = code_only(text);
+    let tests = test_lines(&code);
+    let mut found = Vec::new();
+    for (i, line) in code.lines().enumerate().filter(|(i, _)| !tests[*i]) {
+        let Some((_, rest)) = line.split_once("const ") else { continue };
+        let Some((name, rest)) = rest.split_once(':') else { continue };
+        let value =
+            rest.split_once('=').and_then(|(_, value)| value.trim().trim_end_matches(';').parse().ok());
+        if let (true, Some(value)) = (name == "VERSION" || name.ends_with("_VERSION"), value) {
+            found.push((i + 1, name.to_string(), value));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = "crates/eval/src/record.rs";
+
+    #[test]
+    fn a_version_without_its_samples_is_found() {
+        let text = "//! x\n/// x\npub const RECORD_VERSION: u32 = 2;\n";
+        let repository = Repository::of(&[(RECORD, text), ("crates/eval/tests/data/record.v2.jsonl", "")]);
+        assert_eq!(
+            versions(&repository),
+            [finding(RECORD, Some(3), "the record has no sample", "crates/eval/tests/data/record.v1.jsonl")]
+        );
+    }
+
+    #[test]
+    fn a_type_without_a_version_is_found() {
+        let repository = Repository::of(&[(RECORD, "//! const RECORD_VERSION: u32 = 1;\n")]);
+        assert_eq!(versions(&repository)[0].what, "the record has no version");
+    }
+
+    #[test]
+    fn a_second_version_needs_samples_and_a_first_one_does_not() {
+        let path = "crates/model/src/adapter.rs";
+        let first = Repository::of(&[(path, "//! x\npub const VERSION: u32 = 1;\n")]);
+        assert_eq!(versions(&first), []);
+        assert_eq!(without_sample(&first).len(), 1);
+        let second = Repository::of(&[(path, "//! x\npub const VERSION: u32 = 2;\n")]);
+        assert_eq!(versions(&second).len(), 1);
+    }
+
+    #[test]
+    fn a_version_that_is_not_listed_is_found() {
+        let path = "crates/train/src/new.rs";
+        let repository = Repository::of(&[(
+            path,
+            "//! x\nconst NEW_VERSION: u32 = 1;\n#[cfg(test)]\nconst VERSION: u32 = 1;\n",
+        )]);
+        let findings = versions(&repository);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].what, "an on-disk version `NEW_VERSION`");
+    }
+}
