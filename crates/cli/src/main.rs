@@ -1,2 +1,36 @@
-//! underdog
-fn main() {}
+//! The command line: arguments as typed (`arguments`) → one function a verb (`verbs`) → what is printed (`output`).
+//!
+//! The only crate that prints, reads the environment, handles signals or exits. Talk goes to stderr; stdout carries the
+//! result, with `--json` exactly one object.
+
+mod arguments;
+mod environment;
+mod output;
+mod progress;
+mod run_folder;
+mod verbs;
+
+use arguments::{Arguments, Verb};
+use clap::Parser;
+use environment::Environment;
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output { json: arguments.json };
+    let result = Environment::resolve(arguments.threads).and_then(|environment| match &arguments.verb {
+        Verb::Models(verb) => verbs::models::run(verb, &environment, &output),
+        Verb::Eval(verb) => verbs::eval::run(verb, &environment, &output),
+        Verb::Train(verb) => verbs::train::run(verb, &environment, &output),
+        Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
+        Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}

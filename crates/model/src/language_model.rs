@@ -79,7 +79,8 @@ pub struct LanguageModel {
     pub limits: Limits,
     template: ChatTemplate,
     stop: Vec<u32>,
-    name: String,
+    base: String,
+    adapter_path: Option<String>,
     base_fingerprint: String,
 }
 
@@ -111,14 +112,21 @@ impl LanguageModel {
             limits: Limits::default(),
             template,
             stop,
-            name: reference.base.clone(),
+            base: reference.base.clone(),
+            adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
         })
     }
 
+    /// Takes on an adapter that was just trained on this base and written to `path`.
+    pub fn adopt(&mut self, lora: Lora, path: &Path) {
+        self.lora = Some(lora);
+        self.adapter_path = Some(path.display().to_string());
+    }
+
     /// The reference of the base as typed.
     pub fn base(&self) -> &str {
-        &self.name
+        &self.base
     }
 
     /// Fingerprint of the base weights.
@@ -208,9 +216,9 @@ impl LanguageModel {
 impl Model for LanguageModel {
     fn identity(&self) -> Identity {
         match &self.lora {
-            None => Identity { name: self.name.clone(), fingerprint: self.base_fingerprint.clone() },
+            None => Identity { name: self.base.clone(), fingerprint: self.base_fingerprint.clone() },
             Some(lora) => Identity {
-                name: format!("{}+adapter", self.name),
+                name: format!("{}+{}", self.base, self.adapter_path.as_deref().unwrap_or("adapter")),
                 fingerprint: format!("{}+{}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
         }

@@ -9,6 +9,8 @@ const NAMED: [&str; 5] =
 /// A name in backticks is a file of the repository when it starts with one of these.
 const FOLDERS: [&str; 8] =
     ["crates/", "xtask/", "reference/", "tasks/", "docs/", ".ci/", ".cargo/", "bench/"];
+/// The crates, for names like `eval/runner.rs`.
+const ROOMS: [&str; 6] = ["tensor", "model", "eval", "train", "cli", "testkit"];
 /// How a command in a document may begin.
 const COMMANDS: [&str; 3] = ["cargo run --release -- ", "underdog ", "target/release/underdog "];
 
@@ -30,8 +32,10 @@ pub fn links(repository: &Repository) -> Vec<Finding> {
                 }
             }
             let named = text.split('`').skip(1).step_by(2).filter(|_| NAMED.contains(&path));
-            for name in named.filter(|name| is_file_name(name) && !repository.exists(name)) {
-                findings.push(finding(path, Some(line), format!("`{name}`"), "a file that exists"));
+            for (name, file) in named.filter_map(|name| Some((name, file_named(name)?))) {
+                if !repository.exists(&file) {
+                    findings.push(finding(path, Some(line), format!("`{name}`"), "a file that exists"));
+                }
             }
         }
     }
@@ -102,10 +106,18 @@ fn is_remote(target: &str) -> bool {
     target.starts_with('#') || target.contains("://") || target.starts_with("mailto:")
 }
 
-/// Whether a text in backticks is the name of one file or folder, not a pattern or a command.
-fn is_file_name(name: &str) -> bool {
-    FOLDERS.iter().any(|folder| name.starts_with(folder))
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'))
+/// The file or folder that a text in backticks names; `None` for patterns, commands and words. `eval/runner.rs` is short
+/// for `crates/eval/src/runner.rs`.
+fn file_named(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    if !name.chars().all(plain) {
+        return None;
+    }
+    if FOLDERS.iter().any(|folder| name.starts_with(folder)) {
+        return Some(name.to_string());
+    }
+    let (room, rest) = name.split_once('/')?;
+    (ROOMS.contains(&room) && rest.ends_with(".rs")).then(|| format!("crates/{room}/src/{rest}"))
 }
 
 /// `file` as seen from `folder`; `None` when it leads out of the repository.
@@ -142,13 +154,9 @@ mod tests {
 
     #[test]
     fn a_named_file_that_is_gone_is_found() {
-        let text = "`crates/eval/src/old.rs`, `crates/eval`, `crates/*/src`, `eval`\n";
-        let repository = Repository::of(&[
-            ("ARCHITECTURE.md", text),
-            ("CHANGELOG.md", text),
-            ("crates/eval/src/lib.rs", ""),
-        ]);
-        assert_eq!(whats(&links(&repository)), ["`crates/eval/src/old.rs`"]);
+        let text = "`crates/eval/src/old.rs`, `eval/gone.rs`, `crates/eval`, `eval/lib.rs`, `crates/*/src`, `eval`, `a/b.rs`\n";
+        let files = [("ARCHITECTURE.md", text), ("CHANGELOG.md", text), ("crates/eval/src/lib.rs", "")];
+        assert_eq!(whats(&links(&Repository::of(&files))), ["`crates/eval/src/old.rs`", "`eval/gone.rs`"]);
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! Arguments as typed. The help texts are here and nowhere else.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use underdog_eval::split::Split;
+
+/// Make a small open language model beat the giants at one task, and own it.
+#[derive(Debug, Parser)]
+#[command(name = "underdog", version, arg_required_else_help = true, after_help = AFTER)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Print exactly one JSON object on stdout; talk goes to stderr.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Worker threads [default: one a core].
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+const AFTER: &str = "\
+A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder,
+each with +ADAPTER for a PEFT adapter folder on top.
+
+Exit codes: 0 done, 2 wrong request, 3 task or data, 4 model files, 5 machine, 130 stopped.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List, fetch and inspect models.
+    #[command(subcommand)]
+    Models(ModelsVerb),
+    /// Measure a model on a task.
+    Eval(EvalArguments),
+    /// Train an adapter for a task.
+    Train(TrainArguments),
+    /// Measure the base, train, measure again and report what may be claimed.
+    Run(RunArguments),
+    /// Talk to a model.
+    Chat(ChatArguments),
+}
+
+/// `underdog models …`
+#[derive(Debug, Subcommand)]
+pub enum ModelsVerb {
+    /// The catalogue, and what is in the cache.
+    List,
+    /// Fetch a catalogue model into the cache shared by all projects.
+    Pull {
+        /// Catalogue name.
+        name: String,
+    },
+    /// What a model file holds.
+    Inspect {
+        /// Model to inspect.
+        model: String,
+    },
+}
+
+/// How rows are read.
+#[derive(Clone, Debug, Args)]
+pub struct RowArguments {
+    /// Leave broken rows out and count them.
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Allow an input to stand both in the training rows and in the measured rows.
+    #[arg(long)]
+    pub allow_leakage: bool,
+    /// A seeded random sample of N rows.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Where a run lives.
+#[derive(Clone, Debug, Args)]
+pub struct FolderArguments {
+    /// Folder for everything the run writes [default: the next free underdog-runs/TASK/VERB-NNN].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with a run that was cut off: the one in --out, or the newest of this task and verb.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `underdog eval …`
+#[derive(Debug, Args)]
+pub struct EvalArguments {
+    /// Task folder.
+    pub task: PathBuf,
+    /// Model to measure.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// Rows to measure on: train, validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// Measure on this JSON Lines file with `input` and `expected` instead.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Seed of --limit and of the intervals.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub rows: RowArguments,
+    #[command(flatten)]
+    pub folder: FolderArguments,
+}
+
+/// `underdog train …`
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// Task folder.
+    pub task: PathBuf,
+    /// Base model [default: the recipe's].
+    #[arg(long, short, value_name = "M")]
+    pub model: Option<String>,
+    /// Train on this JSON Lines file with `input` and `expected` instead.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Show three tokenised rows with what carries loss marked, and stop.
+    #[arg(long)]
+    pub preview: bool,
+    #[command(flatten)]
+    pub rows: RowArguments,
+    #[command(flatten)]
+    pub folder: FolderArguments,
+}
+
+/// `underdog run …`
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Task folder.
+    pub task: PathBuf,
+    /// Base model [default: the recipe's].
+    #[arg(long, short, value_name = "M")]
+    pub model: Option<String>,
+    /// Rows to measure on: validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// Measure on this JSON Lines file instead.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Train on this JSON Lines file instead.
+    #[arg(long, value_name = "FILE")]
+    pub train_data: Option<PathBuf>,
+    /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// --limit is on the measured rows; all training rows are used.
+    #[command(flatten)]
+    pub rows: RowArguments,
+    #[command(flatten)]
+    pub folder: FolderArguments,
+}
+
+/// `underdog chat …`
+#[derive(Debug, Args)]
+pub struct ChatArguments {
+    /// Model to talk to.
+    pub model: String,
+    /// System message.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Take the system message from a task.
+    #[arg(long, value_name = "TASK", conflicts_with = "system")]
+    pub task: Option<PathBuf>,
+    /// At most so many new tokens an answer.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub max_new_tokens: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,74 @@
+//! What the machine and its environment variables say, read once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use underdog_eval::{Error, Kind, Result};
+use underdog_model::catalogue::Cache;
+
+/// Resolved surroundings of a command.
+pub struct Environment {
+    /// The cache of models.
+    pub cache: Cache,
+    /// Set by Ctrl-C: finish what cannot be left half done, then stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Environment {
+    /// Reads the environment, sets up threads and the handler of Ctrl-C.
+    pub fn resolve(threads: Option<usize>) -> Result<Self> {
+        if let Some(threads) = threads {
+            if threads == 0 {
+                return Err(Error::new(Kind::Usage, "--threads").expected("at least 1").found("0"));
+            }
+            let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+            built.map_err(|e| Error::new(Kind::System, "cannot start the threads").found(e.to_string()))?;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let handler = move || {
+            // A second Ctrl-C means now. Everything on disk is whole at any moment, so nothing is lost.
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(Kind::Stopped.exit_code()));
+            }
+            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        };
+        ctrlc::set_handler(handler)
+            .map_err(|e| Error::new(Kind::System, "cannot listen for Ctrl-C").found(e.to_string()))?;
+        Ok(Environment { cache: Cache::at(cache_root()?), stop })
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn cache_root() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    variable("UNDERDOG_CACHE").or_else(|| base().map(|b| b.join("underdog"))).ok_or_else(|| {
+        Error::new(Kind::System, "there is no place for the model cache").hint("set UNDERDOG_CACHE to a folder")
+    })
+}
+
+/// Peak resident memory of this process in MiB since the last [`reset_peak_memory`], where the platform tells.
+pub fn peak_memory_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+}
+
+/// Begins a new measurement of the peak, so that each stage of a run reports its own. Where the platform cannot, the
+/// peak stays that of the whole process.
+pub fn reset_peak_memory() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// One line on the machine, for reports.
+pub fn machine() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim().to_string()));
+    format!("{}, {threads} threads, f32", model.unwrap_or_else(|| std::env::consts::ARCH.to_string()))
+}

@@ -1,0 +1,64 @@
+//! Which folder a run writes to: `underdog-runs/TASK/VERB-NNN` under the current folder, or the one in `--out`.
+
+use crate::arguments::FolderArguments;
+use std::path::{Path, PathBuf};
+use underdog_eval::{Error, Kind, Result};
+
+const ROOT: &str = "underdog-runs";
+
+/// The folder of a new or a resumed run, made if need be.
+///
+/// # Errors
+/// `--resume` with nothing to resume, a folder that holds a run already, or what the file system says.
+pub fn resolve(arguments: &FolderArguments, task: &str, verb: &str) -> Result<PathBuf> {
+    let folder = match &arguments.out {
+        Some(folder) => folder.clone(),
+        None => numbered(&Path::new(ROOT).join(task), verb, arguments.resume)?,
+    };
+    if !arguments.resume && std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::new(Kind::Usage, "the output folder is not empty")
+            .at(folder.display().to_string())
+            .hint("go on with the run in it with --resume, or name another folder with --out"));
+    }
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io("cannot make the output folder", &folder, &e))?;
+    Ok(folder)
+}
+
+fn numbered(root: &Path, verb: &str, resume: bool) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let number = |e: std::fs::DirEntry| e.file_name().to_str()?.strip_prefix(verb)?.strip_prefix('-')?.parse::<u32>().ok();
+    let newest = entries.filter_map(number).max();
+    match (resume, newest) {
+        (true, None) => Err(Error::new(Kind::Usage, format!("there is no earlier `{verb}` of this task to resume"))
+            .at(root.display().to_string())
+            .hint("leave --resume out to start one, or name its folder with --out")),
+        (true, Some(n)) => Ok(root.join(format!("{verb}-{n:03}"))),
+        (false, newest) => Ok(root.join(format!("{verb}-{:03}", newest.unwrap_or(0) + 1))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_runs_get_the_next_number_and_resumed_ones_the_newest() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(numbered(root.path(), "train", false).unwrap(), root.path().join("train-001"));
+        assert_eq!(numbered(root.path(), "train", true).unwrap_err().kind(), Kind::Usage);
+        for name in ["train-001", "train-009", "eval-044", "train-x"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        assert_eq!(numbered(root.path(), "train", false).unwrap(), root.path().join("train-010"));
+        assert_eq!(numbered(root.path(), "train", true).unwrap(), root.path().join("train-009"));
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_not_written_over() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("x"), "").unwrap();
+        let arguments = |resume| FolderArguments { out: Some(root.path().to_path_buf()), resume };
+        assert_eq!(resolve(&arguments(false), "t", "train").unwrap_err().kind(), Kind::Usage);
+        assert!(resolve(&arguments(true), "t", "train").is_ok());
+    }
+}

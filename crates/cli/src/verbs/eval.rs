@@ -1,0 +1,71 @@
+//! `underdog eval TASK --model M`: task → model → record → score card.
+
+use crate::arguments::EvalArguments;
+use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
+use crate::output::{Output, duration, percent, score_card};
+use crate::progress::Meter;
+use crate::run_folder;
+use crate::verbs::{load_model, say_skipped};
+use std::ops::ControlFlow;
+use underdog_eval::model::Model;
+use underdog_eval::runner::{EvalSettings, Evaluation, evaluate};
+use underdog_eval::split::EvalSet;
+use underdog_eval::task::Task;
+use underdog_eval::Result;
+
+/// Runs the verb.
+pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output) -> Result<()> {
+    let mut task = Task::load(&arguments.task)?;
+    if let Some(file) = &arguments.data {
+        task = task.with_data(arguments.split, file);
+    }
+    let set = task.eval_set(arguments.split, &arguments.rows.options())?;
+    say_skipped(&set.skipped, output);
+    let mut model = load_model(&arguments.model, environment, output)?;
+    let folder = run_folder::resolve(&arguments.folder, &task.name, "eval")?;
+    let settings = EvalSettings {
+        record_path: folder.join("record.jsonl"),
+        resume: arguments.folder.resume,
+        limit: arguments.rows.limit,
+        seed: arguments.seed,
+    };
+    let evaluation = measure("eval", &task, &set, &mut model, &settings, environment)?;
+    output.result(&evaluation, || {
+        let rate = evaluation.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+        format!(
+            "{}\n{} in {}, {rate} rows/s; {} prompt tokens, {} of them computed; {} new tokens; record {}",
+            score_card(&[("", &evaluation)]),
+            evaluation.candidate,
+            duration(evaluation.seconds),
+            evaluation.prompt_tokens,
+            evaluation.computed_tokens,
+            evaluation.new_tokens,
+            evaluation.record.display()
+        )
+    })
+}
+
+/// Evaluates with a progress bar and the peak of memory.
+pub fn measure(
+    label: &str,
+    task: &Task,
+    set: &EvalSet,
+    model: &mut dyn Model,
+    settings: &EvalSettings,
+    environment: &Environment,
+) -> Result<Evaluation> {
+    reset_peak_memory();
+    let mut meter: Option<Meter> = None;
+    let result = evaluate(task, set, model, settings, &mut |progress| {
+        let meter = meter.get_or_insert_with(|| Meter::new(label, progress.n));
+        let rate = progress.done as f64 / progress.seconds.max(1e-9);
+        meter.update(progress.done, &format!("score {}  {rate:.2} rows/s", percent(progress.score)));
+        if environment.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if let Some(meter) = meter {
+        meter.finish();
+    }
+    let mut evaluation = result?;
+    evaluation.peak_rss_mib = peak_memory_mib().map(|mib| mib as f64);
+    Ok(evaluation)
+}

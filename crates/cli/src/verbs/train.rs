@@ -1,0 +1,127 @@
+//! `underdog train TASK`: task → recipe → rows → loop → adapter.
+
+use crate::arguments::TrainArguments;
+use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
+use crate::output::{Output, duration};
+use crate::progress::Meter;
+use crate::run_folder;
+use crate::verbs::{load_model, say_skipped};
+use serde_json::json;
+use underdog_eval::sample::Sample;
+use underdog_eval::split::Split;
+use underdog_eval::task::Task;
+use underdog_eval::Result;
+use underdog_model::language_model::LanguageModel;
+use underdog_model::lora::Lora;
+use underdog_train::data::{Example, Row, tokenize};
+use underdog_train::recipe::Recipe;
+use underdog_train::trainer::{self, RunFiles, Summary};
+
+/// Rows that `--preview` shows.
+const PREVIEWED: usize = 3;
+
+/// Runs the verb.
+pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Output) -> Result<()> {
+    let mut task = Task::load(&arguments.task)?;
+    if let Some(file) = &arguments.data {
+        task = task.with_data(Split::Train, file);
+    }
+    let recipe = recipe(&task, arguments.model.as_deref(), &arguments.set)?;
+    let rows = task.train(&arguments.rows.options())?.limited(arguments.rows.limit, recipe.seed)?;
+    say_skipped(rows.skipped(), output);
+    let model = load_model(&recipe.base, environment, output)?;
+    let examples = examples(&task, rows.samples(), &model)?;
+    if arguments.preview {
+        return preview(&model, &examples, output);
+    }
+    let directory = run_folder::resolve(&arguments.folder, &task.name, "train")?;
+    let files = RunFiles { directory, resume: arguments.folder.resume };
+    let (_, summary) = teach(&model, &examples, &recipe, &files, environment)?;
+    output.result(&summary, || describe(&summary, &recipe))
+}
+
+/// The task's recipe with the model and the overrides on top.
+pub fn recipe(task: &Task, model: Option<&str>, set: &[String]) -> Result<Recipe> {
+    let mut set = set.to_vec();
+    if let Some(model) = model {
+        set.push(format!("base={}", toml::Value::String(model.into())));
+    }
+    Recipe::resolve(&task.recipe, &set)
+}
+
+/// Samples as token sequences.
+pub fn examples(task: &Task, samples: &[Sample], model: &LanguageModel) -> Result<Vec<Example>> {
+    let row = |sample: &Sample| {
+        let (messages, completion) = (task.messages(sample)?, task.completion(sample)?);
+        Ok(Row { id: sample.id.clone(), messages, completion })
+    };
+    tokenize(model, &samples.iter().map(row).collect::<Result<Vec<_>>>()?)
+}
+
+/// Trains with a progress bar and the peak of memory.
+pub fn teach(
+    model: &LanguageModel,
+    examples: &[Example],
+    recipe: &Recipe,
+    files: &RunFiles,
+    environment: &Environment,
+) -> Result<(Lora, Summary)> {
+    reset_peak_memory();
+    let mut meter = Meter::new("train", recipe.total_steps(examples.len()));
+    let result = trainer::train(model, examples, recipe, files, &environment.stop, &mut |progress| {
+        let m = progress.metrics;
+        let tokens = m.num_tokens as f64 / m.step as f64 / m.seconds;
+        let rows = progress.batch as f64 / m.seconds;
+        meter.update(m.step, &format!("loss {:.4}  {rows:.2} rows/s  {tokens:.0} tokens/s", m.loss));
+    });
+    meter.finish();
+    let (lora, mut summary) = result?;
+    summary.peak_rss_mib = peak_memory_mib();
+    Ok((lora, summary))
+}
+
+/// The summary as a person reads it.
+pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
+    let loss = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
+    let rate = summary.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+    format!(
+        "{} on {} rows, {} steps of {} ({:.1} epochs) in {}, {rate} rows/s\n\
+         loss {} → {}; {} tokens, {} of them computed; peak memory {} MiB\nadapter {}\ntry it: underdog chat {}+{}",
+        summary.method,
+        summary.rows,
+        summary.steps,
+        recipe.batch,
+        summary.epochs,
+        duration(summary.seconds),
+        loss(summary.loss_first),
+        loss(summary.loss_last),
+        summary.flat_tokens,
+        summary.tree_tokens,
+        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| m.to_string()),
+        summary.adapter,
+        recipe.base,
+        summary.adapter
+    )
+}
+
+/// Shows rows as the model sees them. A token that carries loss stands in ⟦brackets⟧.
+fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Result<()> {
+    let shown: Vec<&Example> = examples.iter().take(PREVIEWED).collect();
+    let piece = |id: u32| String::from_utf8_lossy(&model.tokenizer.decode_piece(id)).into_owned();
+    let object = |e: &&Example| {
+        let tokens: Vec<_> = e.sequence.tokens.iter().map(|&id| json!({"id": id, "text": piece(id)})).collect();
+        json!({"id": e.id, "prompt_tokens": e.prompt_len(), "tokens": tokens})
+    };
+    let objects: Vec<_> = shown.iter().map(object).collect();
+    output.result(&json!({"rows": examples.len(), "preview": objects}), || {
+        let mut text = String::new();
+        for example in &shown {
+            let (prompt, completion) = example.sequence.tokens.split_at(example.prompt_len());
+            text.push_str(&format!("── {}: {} prompt tokens, {} with loss\n", example.id, prompt.len(), completion.len()));
+            prompt.iter().for_each(|&id| text.push_str(&piece(id)));
+            completion.iter().for_each(|&id| text.push_str(&format!("⟦{}⟧", piece(id))));
+            text.push('\n');
+        }
+        text
+    })
+}
