@@ -97,6 +97,9 @@ pub struct EvalArguments {
     /// Measure on this JSON Lines file with `input` and `expected` instead.
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
+    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.
+    #[arg(long, default_value = "auto", value_name = "P")]
+    pub precision: String,
     /// Seed of --limit and of the intervals.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -167,6 +170,9 @@ pub struct ChatArguments {
     /// Take the system message from a task.
     #[arg(long, value_name = "TASK", conflicts_with = "system")]
     pub task: Option<PathBuf>,
+    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.
+    #[arg(long, default_value = "auto", value_name = "P")]
+    pub precision: String,
     /// At most so many new tokens an answer.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_new_tokens: usize,

@@ -70,5 +70,5 @@ pub fn machine() -> String {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim().to_string()));
-    format!("{}, {threads} threads, f32", model.unwrap_or_else(|| std::env::consts::ARCH.to_string()))
+    format!("{}, {threads} threads", model.unwrap_or_else(|| std::env::consts::ARCH.to_string()))
 }

@@ -17,6 +17,7 @@ use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    underdog_tensor::memory::keep_freed_memory();
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
     let result = Environment::resolve(arguments.threads).and_then(|environment| match &arguments.verb {

@@ -13,7 +13,7 @@ const ROOT: &str = "underdog-runs";
 pub fn resolve(arguments: &FolderArguments, task: &str, verb: &str) -> Result<PathBuf> {
     let folder = match &arguments.out {
         Some(folder) => folder.clone(),
-        None => numbered(&Path::new(ROOT).join(task), verb, arguments.resume)?,
+        None => numbered(&Path::new(ROOT).join(plain(task)), verb, arguments.resume)?,
     };
     if !arguments.resume && std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::new(Kind::Usage, "the output folder is not empty")
@@ -22,6 +22,13 @@ pub fn resolve(arguments: &FolderArguments, task: &str, verb: &str) -> Result<Pa
     }
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("cannot make the output folder", &folder, &e))?;
     Ok(folder)
+}
+
+/// The name of a task as the name of one folder: a task called `../x` must not write elsewhere.
+fn plain(task: &str) -> String {
+    let keep = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let name: String = task.chars().map(keep).collect();
+    if name.trim_matches('.').is_empty() { "task".into() } else { name }
 }
 
 fn numbered(root: &Path, verb: &str, resume: bool) -> Result<PathBuf> {
@@ -51,6 +58,13 @@ mod tests {
         }
         assert_eq!(numbered(root.path(), "train", false).unwrap(), root.path().join("train-010"));
         assert_eq!(numbered(root.path(), "train", true).unwrap(), root.path().join("train-009"));
+    }
+
+    #[test]
+    fn a_task_name_is_one_folder() {
+        assert_eq!(plain("invoices-2.b"), "invoices-2.b");
+        assert_eq!(plain("../up/Ärzte brief"), "..-up-Ärzte-brief");
+        assert_eq!(plain(".."), "task");
     }
 
     #[test]

@@ -58,8 +58,12 @@ pub struct ReadRows {
 /// When the file cannot be read; at the first line that is not UTF-8, not a JSON object, lacks `input` or `expected`
 /// or repeats an id (unless skipped); when no row is left.
 pub fn read_jsonl(path: &Path, skip_bad_rows: bool) -> Result<ReadRows> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::io("cannot read the data file", path, &source))?;
+    let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Kind::Data, "the data file does not exist").at(path.display().to_string())
+        }
+        _ => Error::io("cannot read the data file", path, &source),
+    })?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let mut rows = ReadRows::default();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();

@@ -118,9 +118,19 @@ fn read_file(directory: &Path, file: &str) -> Result<Vec<u8>> {
 /// # Errors
 /// A file that is missing or broken, a kind of adapter that is not supported, or an adapter for another base.
 pub fn read(directory: &Path, model: &Config, fingerprint: &str) -> Result<Lora> {
+    if !directory.join(CONFIG).is_file() {
+        return Err(Error::new(Kind::Model, "there is no adapter here")
+            .expected(format!("a folder with {CONFIG}"))
+            .at(directory.display().to_string()));
+    }
     if directory.join(ORIGIN).exists() {
         let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?)
             .map_err(|e| fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string()))?;
+        if origin.version > VERSION {
+            return Err(fault(directory, ORIGIN, "the adapter is of a newer version")
+                .expected(format!("{VERSION} at most"))
+                .found(origin.version.to_string()));
+        }
         if origin.base_fingerprint != fingerprint {
             return Err(fault(directory, ORIGIN, "the adapter was trained on another base model")
                 .expected(format!("{} with fingerprint {}", origin.base, origin.base_fingerprint))

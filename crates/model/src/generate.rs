@@ -191,6 +191,19 @@ impl<'a> Scheduler<'a> {
         want
     }
 
+    /// Gives up what waiting prompts share, for the case that the next one finds no room in one piece beside it; it is
+    /// computed again then. Only while no row is being decoded. False where nothing is held.
+    fn forget(&mut self) -> bool {
+        let mut held = false;
+        for (segment, computed) in self.computed.iter_mut().enumerate() {
+            if let Some(start) = computed.take() {
+                self.slots.give_back(start, self.forest.segments()[segment].len);
+                held = true;
+            }
+        }
+        held
+    }
+
     /// Frees what a finished row held.
     fn release(&mut self, row: &Row) {
         self.slots.give_back(row.slot, self.own_slots(row.prompt));
@@ -227,8 +240,11 @@ pub fn generate(
         let mut batch = Batch::default();
         while scheduler.rows.len() < limits.rows && scheduler.admit(&mut batch) {}
         if scheduler.rows.is_empty() {
-            assert!(scheduler.waiting.is_empty(), "an empty cache has room for any prompt");
-            return;
+            if scheduler.waiting.is_empty() {
+                return;
+            }
+            assert!(scheduler.forget(), "an empty cache has room for any prompt");
+            continue;
         }
         let want = scheduler.push_rows(&mut batch);
         let logits = model.extend(lora, &batch, &mut cache, &want);

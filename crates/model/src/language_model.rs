@@ -6,6 +6,7 @@ use crate::adapter;
 use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
+use crate::linear::Precision;
 use crate::generate::{Event, Limits, Prompt, generate};
 use crate::lora::Lora;
 use crate::tokenizer::Tokenizer;
@@ -25,7 +26,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Splits at the first `+` unless the whole text is an existing path.
+    /// Splits at the last `+` that has an existing path before it, else at the first; not at all where the whole text is
+    /// an existing path. So `a+b/model.gguf+adapter` means what it says.
     ///
     /// # Errors
     /// An empty base or adapter, or a remote model, which this crate does not speak to.
@@ -36,8 +38,10 @@ impl Reference {
         if ["openai:", "anthropic:", "gemini:", "http://", "https://"].iter().any(|p| text.starts_with(p)) {
             return Err(wrong("remote candidates are not supported yet"));
         }
-        let (base, adapter) = match text.split_once('+') {
-            Some((base, adapter)) if !Path::new(text).exists() => (base, Some(adapter)),
+        let mut places = text.rmatch_indices('+').map(|(at, _)| at);
+        let place = places.find(|&at| at > 0 && Path::new(&text[..at]).exists()).or_else(|| text.find('+'));
+        let (base, adapter) = match place {
+            Some(at) if !Path::new(text).exists() => (&text[..at], Some(&text[at + 1..])),
             _ => (text, None),
         };
         if base.is_empty() || adapter.is_some_and(str::is_empty) {
@@ -77,6 +81,7 @@ pub struct LanguageModel {
     pub lora: Option<Lora>,
     /// How much is generated at once.
     pub limits: Limits,
+    precision: Precision,
     template: ChatTemplate,
     stop: Vec<u32>,
     base: String,
@@ -89,7 +94,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// Whatever is wrong with one of its files.
-    pub fn load(reference: &Reference, cache: &Cache) -> Result<Self> {
+    pub fn load(reference: &Reference, cache: &Cache, precision: Precision) -> Result<Self> {
         let checkpoint = Checkpoint::open(&reference.locate(cache)?)?;
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (Tokenizer::from_gguf(gguf)?, ChatTemplate::from_gguf(gguf, None)?),
@@ -106,7 +111,8 @@ impl LanguageModel {
         let mut stop: Vec<u32> = end.into_iter().chain(tokenizer.eos()).collect();
         stop.dedup();
         Ok(LanguageModel {
-            transformer: Transformer::load(&checkpoint)?,
+            transformer: Transformer::load(&checkpoint, precision)?,
+            precision,
             tokenizer,
             lora,
             limits: Limits::default(),
@@ -127,6 +133,11 @@ impl LanguageModel {
     /// The reference of the base as typed.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// The number format its weights are multiplied in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Fingerprint of the base weights.
@@ -182,18 +193,23 @@ impl LanguageModel {
         generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| match event {
             Event::Token(_, token) => {
                 ids.push(token);
-                let text = self.tokenizer.decode(&ids);
-                // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
-                if text.ends_with('\u{fffd}') || text.len() <= shown {
+                // One token more than asked for is generated, in case it is the one that ends the turn.
+                if ids.len() > request.max_new_tokens {
                     return ControlFlow::Continue(());
                 }
-                let flow = on_text(&text[shown..]);
+                let text = self.tokenizer.decode(&ids);
+                // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
+                let new = text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
+                let Some(new) = new else { return ControlFlow::Continue(()) };
                 shown = text.len();
-                flow
+                on_text(new)
             }
             Event::Done(_, done) => {
-                output = Some(self.output(&prompts[0], done, request.max_new_tokens));
-                ControlFlow::Continue(())
+                let done = self.output(&prompts[0], done, request.max_new_tokens);
+                // What is still held back will not become whole any more.
+                let flow = done.text.get(shown..).filter(|rest| !rest.is_empty()).map(&mut *on_text);
+                output = Some(done);
+                flow.unwrap_or(ControlFlow::Continue(()))
             }
         });
         output.ok_or_else(|| Error::new(Kind::Stopped, "the answer was stopped"))

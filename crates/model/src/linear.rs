@@ -2,31 +2,110 @@
 //! formats for weights go here and nowhere else.
 
 use crate::lora::Pair;
+use underdog_eval::{Error, Kind, Result};
+use underdog_tensor::amx::{self, Packed};
+use underdog_tensor::cross_entropy::Head;
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 
-/// A frozen weight `[output, input]`, row-major as Hugging Face has it.
-#[derive(Clone, Debug)]
+/// The number format in which frozen weights are multiplied. Sums, activations and everything trained stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 throughout.
+    F32,
+    /// Weights and the rows they meet are rounded to bf16; products are exact and sums are f32. Needs AMX.
+    Bf16,
+}
+
+impl Precision {
+    /// Parses `f32`, `bf16` or `auto`, which is bf16 where the CPU has AMX and f32 elsewhere.
+    ///
+    /// # Errors
+    /// Any other text, or `bf16` on a CPU without AMX.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "auto" if !amx::available() => Ok(Precision::F32),
+            "auto" => Ok(Precision::Bf16),
+            "bf16" if amx::available() => Ok(Precision::Bf16),
+            "bf16" => Err(Error::new(Kind::Usage, "precision bf16 needs a CPU with AMX")
+                .found("a CPU or a kernel without it")
+                .hint("use auto or f32")),
+            other => Err(Error::new(Kind::Usage, "precision").expected("auto, f32 or bf16").found(format!("`{other}`"))),
+        }
+    }
+
+    /// The name it is parsed from.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+/// A frozen weight `[output, input]` in the form that its products want.
+#[derive(Debug)]
+enum Weight {
+    /// Row-major, as Hugging Face has it.
+    F32(Vec<f32>),
+    /// Packed for `x Wᵀ`, and for `dy W`.
+    Bf16 { forward: Packed, backward: Packed },
+}
+
+/// A frozen weight and its shape.
+#[derive(Debug)]
 pub struct Linear {
-    weight: Vec<f32>,
+    weight: Weight,
     input: usize,
     output: usize,
 }
 
 impl Linear {
+    /// From a row-major weight `[output, input]`.
+    ///
     /// # Panics
-    /// When `weight` is not `[output, input]`.
-    pub fn new(weight: Vec<f32>, input: usize, output: usize) -> Self {
-        assert_eq!(weight.len(), input * output);
+    /// When `weight` has another size.
+    pub fn new(weight: Vec<f32>, input: usize, output: usize, precision: Precision) -> Self {
+        let view = Mat::new(&weight, output, input);
+        let weight = match precision {
+            Precision::Bf16 => Weight::Bf16 { forward: Packed::pack(view.t()), backward: Packed::pack(view) },
+            Precision::F32 => Weight::F32(weight),
+        };
         Linear { weight, input, output }
+    }
+
+    /// `y = x Wᵀ`, with `x [T, input]` and `y [T, output]`.
+    pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.input;
+        let mut y = vec![0.0; rows * self.output];
+        let x = Mat::new(x, rows, self.input);
+        match &self.weight {
+            Weight::F32(weight) => {
+                let weight = Mat::new(weight, self.output, self.input);
+                matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight.t(), Threads::All);
+            }
+            Weight::Bf16 { forward, .. } => amx::matmul(&mut y, Into::Set, x, forward),
+        }
+        y
+    }
+
+    /// `dx += dy W`, with `dy [T, output]` and `dx [T, input]`.
+    pub fn product_backward(&self, dx: &mut [f32], dy: &[f32]) {
+        let rows = dy.len() / self.output;
+        let dy = Mat::new(dy, rows, self.output);
+        match &self.weight {
+            Weight::F32(weight) => {
+                let weight = Mat::new(weight, self.output, self.input);
+                matmul(MatMut::new(dx, rows, self.input), Into::Add, 1.0, dy, weight, Threads::All);
+            }
+            Weight::Bf16 { backward, .. } => amx::matmul(dx, Into::Add, dy, backward),
+        }
     }
 
     /// `y = x Wᵀ + scale · (drop(x) Aᵀ) Bᵀ`, with `x [T, input]` and `y [T, output]`.
     pub fn forward(&self, x: &[f32], pair: Option<Pair<'_>>) -> Vec<f32> {
         let rows = x.len() / self.input;
-        let mut y = vec![0.0; rows * self.output];
-        let weight = Mat::new(&self.weight, self.output, self.input);
-        let out = MatMut::new(&mut y, rows, self.output);
-        matmul(out, Into::Set, 1.0, Mat::new(x, rows, self.input), weight.t(), Threads::All);
+        let mut y = self.product(x);
         if let Some(pair) = pair {
             let low = self.low(x, &pair);
             let rank = pair.a.len() / self.input;
@@ -52,9 +131,8 @@ impl Linear {
     /// vector of the adapter.
     pub fn backward(&self, dx: &mut [f32], gradients: &mut [f32], x: &[f32], dy: &[f32], pair: Option<Pair<'_>>) {
         let (rows, input, output) = (x.len() / self.input, self.input, self.output);
+        self.product_backward(dx, dy);
         let dy = Mat::new(dy, rows, output);
-        let weight = Mat::new(&self.weight, output, input);
-        matmul(MatMut::new(dx, rows, input), Into::Add, 1.0, dy, weight, Threads::All);
         let Some(pair) = pair else { return };
         let rank = pair.a.len() / input;
         let size = rank * (input + output);
@@ -81,5 +159,24 @@ impl Linear {
                 matmul(MatMut::new(da, rank, input), Into::Add, 1.0, dlow.t(), x, Threads::All);
             }
         }
+    }
+}
+
+/// A linear product can be the output head.
+impl Head for Linear {
+    fn width(&self) -> usize {
+        self.input
+    }
+
+    fn vocab(&self) -> usize {
+        self.output
+    }
+
+    fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+        self.product(hidden)
+    }
+
+    fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]) {
+        self.product_backward(dhidden, dlogits);
     }
 }

@@ -6,13 +6,14 @@ mod common;
 use serde_json::Value;
 use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
+use underdog_model::linear::Precision;
 use underdog_model::lora::{Lora, LoraConfig, Module};
 use underdog_model::transformer::{Keep, KvCache, StepOptions, Transformer};
 use underdog_model::tree::{Batch, Forest, Sequence, SequenceTarget};
 use underdog_testkit::{assert_close, golden, hashed_values, read_json, relative_error};
 
 fn load(path: &Path) -> Transformer {
-    Transformer::load(&Checkpoint::open(path).unwrap()).unwrap()
+    Transformer::load(&Checkpoint::open(path).unwrap(), Precision::F32).unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use underdog_model::checkpoint::Checkpoint;
+use underdog_model::linear::Precision;
 use underdog_model::lora::{Lora, LoraConfig, Module};
 use underdog_model::transformer::{Keep, StepOptions, Transformer};
 use underdog_model::tree::{Forest, Sequence, SequenceTarget};
@@ -13,7 +14,7 @@ const NAMES: [&str; 3] = ["tiny-llama", "tiny-qwen3", "tiny-gemma3"];
 
 static MODELS: LazyLock<Vec<(Transformer, Lora)>> = LazyLock::new(|| {
     let load = |name: &&str| {
-        let model = Transformer::load(&Checkpoint::open(&golden(&format!("models/{name}"))).unwrap()).unwrap();
+        let model = Transformer::load(&Checkpoint::open(&golden(&format!("models/{name}"))).unwrap(), Precision::F32).unwrap();
         let config = LoraConfig { rank: 3, alpha: 6.0, targets: Module::ALL.to_vec() };
         let mut lora = Lora::zeros(model.config(), config);
         lora.values = hashed_values(9, 0, lora.values.len(), 0.2);

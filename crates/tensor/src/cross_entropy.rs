@@ -2,7 +2,6 @@
 //! `[T, V]` matrix of logits never exists. The backward pass recomputes the chunk.
 
 use crate::math::{self, log_sum_exp};
-use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use rayon::prelude::*;
 
 /// Logits that exist at one time: 16 MiB.
@@ -26,34 +25,20 @@ pub struct Score {
     pub is_top: bool,
 }
 
-/// The output head: `logits = hidden · weightᵀ`.
-#[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
-    /// `[V, C]`.
-    pub weight: &'a [f32],
+/// The output head: hidden states `[N, C]` to logits `[N, V]`. `model` has it, in whatever number format.
+pub trait Head {
     /// C.
-    pub width: usize,
+    fn width(&self) -> usize;
+    /// V.
+    fn vocab(&self) -> usize;
+    /// Logits `[N, V]` of `hidden [N, C]`.
+    fn logits(&self, hidden: &[f32]) -> Vec<f32>;
+    /// `dhidden [N, C]` += `dlogits [N, V]` through the head.
+    fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]);
 }
 
-impl Head<'_> {
-    /// V.
-    pub fn vocab(&self) -> usize {
-        self.weight.len() / self.width
-    }
-
-    fn rows_per_chunk(&self) -> usize {
-        (CHUNK / self.vocab()).max(4)
-    }
-
-    /// Logits `[rows, V]` of `hidden [rows, C]`.
-    pub fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        let (rows, v) = (hidden.len() / self.width, self.vocab());
-        let mut logits = vec![0.0; rows * v];
-        let weight = Mat::new(self.weight, v, self.width);
-        let hidden = Mat::new(hidden, rows, self.width);
-        matmul(MatMut::new(&mut logits, rows, v), Into::Set, 1.0, hidden, weight.t(), Threads::All);
-        logits
-    }
+fn rows_per_chunk(head: &impl Head) -> usize {
+    (CHUNK / head.vocab()).max(4)
 }
 
 /// Index of the largest value, the first of equals; 0 for an empty row.
@@ -74,10 +59,10 @@ fn chunks<'t>(targets: &'t [Target], rows: usize, step: usize) -> impl Iterator<
 }
 
 /// One [`Score`] per target. `hidden` is `[N, C]`; `targets` are sorted by row.
-pub fn forward(head: Head<'_>, hidden: &[f32], targets: &[Target]) -> Vec<Score> {
-    let (c, v) = (head.width, head.vocab());
+pub fn forward(head: &impl Head, hidden: &[f32], targets: &[Target]) -> Vec<Score> {
+    let (c, v) = (head.width(), head.vocab());
     let mut scores = Vec::with_capacity(targets.len());
-    for (rows, range) in chunks(targets, hidden.len() / c, head.rows_per_chunk()) {
+    for (rows, range) in chunks(targets, hidden.len() / c, rows_per_chunk(head)) {
         let logits = head.logits(&hidden[rows.start * c..rows.end * c]);
         let tops: Vec<(f32, f32, usize)> = logits
             .par_chunks_exact(v)
@@ -108,11 +93,11 @@ crate::dispatched! {
 }
 
 /// `∂L/∂hidden [N, C]` for `d[i] = ∂L/∂log_prob` of target `i`. The head is frozen and gets no gradient.
-pub fn backward(head: Head<'_>, hidden: &[f32], targets: &[Target], d: &[f32]) -> Vec<f32> {
+pub fn backward(head: &impl Head, hidden: &[f32], targets: &[Target], d: &[f32]) -> Vec<f32> {
     assert_eq!(targets.len(), d.len());
-    let (c, v) = (head.width, head.vocab());
+    let (c, v) = (head.width(), head.vocab());
     let mut dhidden = vec![0.0; hidden.len()];
-    for (rows, range) in chunks(targets, hidden.len() / c, head.rows_per_chunk()) {
+    for (rows, range) in chunks(targets, hidden.len() / c, rows_per_chunk(head)) {
         let mut dlogits = head.logits(&hidden[rows.start * c..rows.end * c]);
         let (targets, d) = (&targets[range.clone()], &d[range]);
         dlogits.par_chunks_exact_mut(v).enumerate().for_each(|(i, row)| {
@@ -123,9 +108,7 @@ pub fn backward(head: Head<'_>, hidden: &[f32], targets: &[Target], d: &[f32]) -
                 row[target.token as usize] += d;
             }
         });
-        let n = rows.len();
-        let out = MatMut::new(&mut dhidden[rows.start * c..rows.end * c], n, c);
-        matmul(out, Into::Set, 1.0, Mat::new(&dlogits, n, v), Mat::new(head.weight, v, c), Threads::All);
+        head.backward(&mut dhidden[rows.start * c..rows.end * c], &dlogits);
     }
     dhidden
 }
@@ -133,13 +116,46 @@ pub fn backward(head: Head<'_>, hidden: &[f32], targets: &[Target], d: &[f32]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
     use underdog_testkit::{assert_gradient, hashed_values};
+
+    /// A head with a row-major weight `[V, C]`.
+    struct Plain {
+        weight: Vec<f32>,
+        width: usize,
+    }
+
+    impl Head for Plain {
+        fn width(&self) -> usize {
+            self.width
+        }
+
+        fn vocab(&self) -> usize {
+            self.weight.len() / self.width
+        }
+
+        fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+            let (rows, v) = (hidden.len() / self.width, self.vocab());
+            let mut logits = vec![0.0; rows * v];
+            let weight = Mat::new(&self.weight, v, self.width);
+            let out = MatMut::new(&mut logits, rows, v);
+            matmul(out, Into::Set, 1.0, Mat::new(hidden, rows, self.width), weight.t(), Threads::All);
+            logits
+        }
+
+        fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]) {
+            let (rows, v) = (dhidden.len() / self.width, self.vocab());
+            let weight = Mat::new(&self.weight, v, self.width);
+            let out = MatMut::new(dhidden, rows, self.width);
+            matmul(out, Into::Add, 1.0, Mat::new(dlogits, rows, v), weight, Threads::All);
+        }
+    }
 
     #[test]
     fn log_probs_and_their_gradient_follow_the_definition() {
         let (n, c, v) = (5, 4, 11);
         let (weight, hidden) = (hashed_values(5, 0, v * c, 3.0), hashed_values(5, 1, n * c, 3.0));
-        let head = Head { weight: &weight, width: c };
+        let head = Plain { weight: weight.clone(), width: c };
         let target = |row, token| Target { row, token };
         let targets = [target(0, 3), target(2, 10), target(2, 0), target(2, 0), target(4, 7)];
         let d = [0.5, -1.0, 2.0, 0.25, 1.5];
@@ -148,17 +164,17 @@ mod tests {
             logit(t.token as usize) - (0..v).map(|j| logit(j).exp()).sum::<f64>().ln()
         };
         let wide: Vec<f64> = hidden.iter().map(|&x| x as f64).collect();
-        for (score, t) in forward(head, &hidden, &targets).iter().zip(&targets) {
+        for (score, t) in forward(&head, &hidden, &targets).iter().zip(&targets) {
             assert!((score.log_prob as f64 - log_prob(&wide, t)).abs() < 1e-5, "{t:?}");
         }
-        let got = backward(head, &hidden, &targets, &d);
+        let got = backward(&head, &hidden, &targets, &d);
         assert_gradient("hidden", &got, &hidden, |h| targets.iter().zip(&d).map(|(t, d)| log_prob(h, t) * *d as f64).sum());
     }
 
     #[test]
     fn the_top_token_is_named() {
-        let head = Head { weight: &[1.0, 2.0, 3.0], width: 1 };
-        let scores = forward(head, &[1.0], &[Target { row: 0, token: 1 }, Target { row: 0, token: 2 }]);
+        let head = Plain { weight: vec![1.0, 2.0, 3.0], width: 1 };
+        let scores = forward(&head, &[1.0], &[Target { row: 0, token: 1 }, Target { row: 0, token: 2 }]);
         assert_eq!((scores[0].is_top, scores[1].is_top), (false, true));
     }
 }

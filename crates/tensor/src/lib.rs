@@ -5,11 +5,13 @@
 //! and what they are for (`train`). Elementwise work is dispatched at run time on what the CPU has, see [`cpu`].
 
 pub mod activation;
+pub mod amx;
 pub mod attention;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod math;
 pub mod matmul;
+pub mod memory;
 pub mod norm;
 pub mod rope;

@@ -27,6 +27,28 @@ impl<'a> Mat<'a> {
         Mat { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// `(rows, columns)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// Element (i, j).
+    ///
+    /// # Panics
+    /// When it lies outside of the data.
+    pub fn get(&self, i: usize, j: usize) -> f32 {
+        self.data[i * self.row_stride + j * self.column_stride]
+    }
+
+    /// Row `i` as a slice.
+    ///
+    /// # Panics
+    /// When rows are not contiguous.
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        assert_eq!(self.column_stride, 1, "rows of a transposed view are not contiguous");
+        &self.data[i * self.row_stride..][..self.columns]
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Mat {

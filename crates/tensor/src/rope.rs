@@ -29,13 +29,11 @@ pub enum Turn {
     Backward,
 }
 
-/// Turns every head of `x [T, heads · D]` in place.
-pub fn rotate(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
-    let half = angles.half;
-    let width = heads * half * 2;
-    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
-    let rows = x.par_chunks_mut(width).zip(angles.cos.par_chunks(half)).zip(angles.sin.par_chunks(half));
-    rows.with_min_len(32).for_each(|((row, cos), sin)| {
+crate::dispatched! {
+    /// Turns the heads of one row; `cos` and `sin` are `[D/2]`.
+    pub fn rotate_row / rotate_row_on (row: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+        let half = cos.len();
+        assert_eq!(sin.len(), half);
         for head in row.chunks_exact_mut(2 * half) {
             let (low, high) = head.split_at_mut(half);
             for i in 0..half {
@@ -44,7 +42,16 @@ pub fn rotate(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
                 high[i] = b * cos[i] + a * s;
             }
         }
-    });
+    }
+}
+
+/// Turns every head of `x [T, heads · D]` in place.
+pub fn rotate(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
+    let half = angles.half;
+    let width = heads * half * 2;
+    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+    let rows = x.par_chunks_mut(width).zip(angles.cos.par_chunks(half)).zip(angles.sin.par_chunks(half));
+    rows.with_min_len(32).for_each(|((row, cos), sin)| rotate_row(row, cos, sin, sign));
 }
 
 #[cfg(test)]

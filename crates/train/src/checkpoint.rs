@@ -66,6 +66,17 @@ pub fn write(root: &Path, state: &State, values: &[f32], optimiser: &AdamW) -> R
     Ok(path)
 }
 
+/// Removes what a kill in the middle of a write left behind. Only one process works in a run's folder at a time.
+pub fn remove_unfinished(root: &Path) {
+    let unfinished = |name: &str| name.starts_with(".step-") && name.ends_with(".partial");
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        if unfinished(&entry.file_name().to_string_lossy()) {
+            // It costs disk space and nothing else.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// The newest checkpoint under `root`, or `None` where there is none.
 ///
 /// # Errors

@@ -71,7 +71,10 @@ pub fn tokenize(model: &LanguageModel, rows: &[Row]) -> Result<Vec<Example>> {
         None => Ok(examples),
         Some((id, tokens)) => Err(Error::new(Kind::Data, "training rows do not fit the model's context")
             .expected(format!("at most {context} tokens"))
-            .found(format!("{} longer rows, the first `{id}` with {tokens} tokens", long.len()))
+            .found(match long.len() {
+                1 => format!("1 longer row, `{id}` with {tokens} tokens"),
+                n => format!("{n} longer rows, the first `{id}` with {tokens} tokens"),
+            })
             .hint("shorten or remove these rows, or take a base with a longer context")),
     }
 }

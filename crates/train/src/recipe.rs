@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use underdog_eval::{Error, Kind, Result};
+use underdog_model::linear::Precision;
 use underdog_model::lora::{LoraConfig, Module};
 
 /// A recipe. Every field has a default, so a task may name only what it changes.
@@ -36,7 +37,7 @@ pub struct Recipe {
     pub targets: String,
     /// Seed of the fresh adapter, the order of rows and dropout.
     pub seed: u64,
-    /// Number format of the arithmetic; `f32` is the only one so far.
+    /// Number format in which the frozen weights are multiplied: `auto`, `f32` or `bf16`.
     pub precision: String,
     /// Steps between checkpoints.
     pub save_every: usize,
@@ -61,7 +62,7 @@ impl Default for Recipe {
             dropout: 0.0,
             targets: "all-linear".into(),
             seed: 0,
-            precision: "f32".into(),
+            precision: "auto".into(),
             save_every: 25,
             memory_mib: 768,
         }
@@ -108,9 +109,7 @@ impl Recipe {
         if self.method != "sft" {
             return wrong("method", "sft", self.method.clone());
         }
-        if self.precision != "f32" {
-            return wrong("precision", "f32", self.precision.clone());
-        }
+        Precision::parse(&self.precision)?;
         one_to("batch", self.batch)?;
         one_to("rank", self.rank)?;
         one_to("save_every", self.save_every)?;

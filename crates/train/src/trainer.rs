@@ -177,6 +177,7 @@ impl<'a> Run<'a> {
         let mut lora = Lora::fresh(model.transformer.config(), recipe.lora()?, recipe.seed);
         let mut optimiser = AdamW::new(lora.values.len());
         let mut state = State { version: checkpoint::VERSION, step: 0, run: identity.clone(), flat_tokens: 0, tree_tokens: 0 };
+        checkpoint::remove_unfinished(&files.checkpoints());
         let saved = if files.resume { checkpoint::latest(&files.checkpoints(), &identity)? } else { None };
         if let Some((saved, values, moments)) = saved {
             if values.len() != lora.values.len() {
@@ -186,9 +187,15 @@ impl<'a> Run<'a> {
             }
             (state, lora.values, optimiser) = (saved, values, moments);
         }
+        let steps = recipe.total_steps(examples.len());
+        if state.step < steps && files.adapter().exists() {
+            // Without its checkpoint nothing says that this adapter is what this run would make.
+            return Err(Error::new(Kind::Usage, "the folder holds a finished adapter without its last checkpoint")
+                .at(files.adapter().display().to_string())
+                .hint("start anew in another folder"));
+        }
         metrics::rewrite(&files.metrics(), &metrics::read_until(&files.metrics(), state.step)?)?;
         let gradients = vec![0.0; lora.values.len()];
-        let steps = recipe.total_steps(examples.len());
         Ok(Run { model, examples, recipe, files, lora, optimiser, gradients, state, steps })
     }
 
@@ -266,7 +273,8 @@ impl<'a> Run<'a> {
 fn identity(model: &LanguageModel, examples: &[Example], recipe: &Recipe) -> String {
     let mut hash = Sha256::new();
     // How often a checkpoint is written does not change what is learned; the memory limit does, in the last bits.
-    hash.update(format!("{:?}", Recipe { save_every: 1, ..recipe.clone() }));
+    let precision = model.precision().name().to_string();
+    hash.update(format!("{:?}", Recipe { save_every: 1, precision, ..recipe.clone() }));
     hash.update(data::fingerprint(examples));
     hash.update(model.base_fingerprint());
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()

@@ -7,6 +7,7 @@
 use serde_json::Value;
 use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
+use underdog_model::linear::Precision;
 use underdog_model::lora::{Lora, LoraConfig, Module};
 use underdog_model::transformer::Transformer;
 use underdog_testkit::{golden, hashed_values, read_json};
@@ -49,7 +50,7 @@ fn examples(rows: &Value) -> Vec<Example> {
 
 /// The largest relative difference of the 20 losses and gradient norms from the golden, with memory for `mib` of activations.
 fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
-    let model = Transformer::load(&Checkpoint::open(path).unwrap()).unwrap();
+    let model = Transformer::load(&Checkpoint::open(path).unwrap(), Precision::F32).unwrap();
     let mut lora = initial(&model, &golden["adapter_init"]);
     let examples = examples(&golden["rows"]);
     let (losses, norms, rates) = (numbers(&golden["losses"]), numbers(&golden["grad_norms"]), numbers(&golden["learning_rates"]));

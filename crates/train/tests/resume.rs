@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use underdog_eval::Kind;
 use underdog_eval::model::{Message, Role};
 use underdog_model::catalogue::Cache;
+use underdog_model::linear::Precision;
 use underdog_model::language_model::{LanguageModel, Reference};
 use underdog_testkit::golden;
 use underdog_train::checkpoint::{self, State, latest};
@@ -14,7 +15,7 @@ use underdog_train::trainer::{RunFiles, train};
 
 fn model() -> LanguageModel {
     let path = golden("models/tiny-llama");
-    LanguageModel::load(&Reference { base: path.display().to_string(), adapter: None }, &Cache::at(".")).unwrap()
+    LanguageModel::load(&Reference { base: path.display().to_string(), adapter: None }, &Cache::at("."), Precision::F32).unwrap()
 }
 
 fn rows(model: &LanguageModel) -> Vec<Example> {
@@ -72,12 +73,14 @@ fn what_a_kill_leaves_behind_does_not_count() {
     let cut = tempfile::tempdir().unwrap();
     run(cut.path(), false, 5).unwrap_err();
     // As if killed one step later while writing: an unfinished checkpoint, a metrics line too many and half of another.
-    std::fs::create_dir_all(cut.path().join("checkpoints/.step-000006.1.partial")).unwrap();
+    let unfinished = cut.path().join("checkpoints/.step-000006.1.partial");
+    std::fs::create_dir_all(&unfinished).unwrap();
     let metrics = cut.path().join("metrics.jsonl");
     let text = std::fs::read_to_string(&metrics).unwrap();
     let extra = text.lines().last().unwrap().replace("\"step\":5", "\"step\":6");
     std::fs::write(&metrics, format!("{text}{extra}\n{{\"step\":7,\"lo")).unwrap();
     run(cut.path(), true, usize::MAX).unwrap();
+    assert!(!unfinished.exists(), "it is removed");
     assert_eq!(adapter(cut.path()), adapter(whole.path()));
     let steps = std::fs::read_to_string(&metrics).unwrap().lines().count();
     assert_eq!(steps, 9);

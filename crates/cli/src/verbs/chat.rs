@@ -18,7 +18,7 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
         Some(folder) => Task::load(folder)?.prompt.system,
         None => arguments.system.clone(),
     };
-    let model = load_model(&arguments.model, environment, output)?;
+    let model = load_model(&arguments.model, &arguments.precision, environment, output)?;
     let opening = system.map(|content| Message { role: Role::System, content: content.trim().to_string() });
     let talk = Talk { model: &model, environment, output, max_new_tokens: arguments.max_new_tokens };
     if std::io::stdin().is_terminal() && !output.json {

@@ -19,9 +19,9 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     if let Some(file) = &arguments.data {
         task = task.with_data(arguments.split, file);
     }
-    let set = task.eval_set(arguments.split, &arguments.rows.options())?;
+    let set = task.eval_set(arguments.split, &arguments.rows.options()?)?;
     say_skipped(&set.skipped, output);
-    let mut model = load_model(&arguments.model, environment, output)?;
+    let mut model = load_model(&arguments.model, &arguments.precision, environment, output)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "eval")?;
     let settings = EvalSettings {
         record_path: folder.join("record.jsonl"),

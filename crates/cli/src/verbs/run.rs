@@ -6,7 +6,7 @@ use crate::output::{Output, score_card};
 use crate::run_folder;
 use crate::verbs::eval::measure;
 use crate::verbs::train::{describe, examples, recipe, teach};
-use crate::verbs::{load_model, say_skipped};
+use crate::verbs::{load_base, say_skipped, skipped_note};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use underdog_eval::report::{CandidateResult, Command, Fingerprint, ReportData, TrainSummary};
@@ -14,6 +14,7 @@ use underdog_eval::runner::{EvalSettings, Evaluation};
 use underdog_eval::split::Split;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
+use underdog_model::linear::Precision;
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{RunFiles, Summary};
@@ -31,12 +32,12 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         task = task.with_data(Split::Train, file);
     }
     let recipe = recipe(&task, arguments.model.as_deref(), &arguments.set)?;
-    let options = arguments.rows.options();
+    let options = arguments.rows.options()?;
     let set = task.eval_set(arguments.split, &options)?;
     let rows = task.train(&options)?;
     say_skipped(&set.skipped, output);
     say_skipped(rows.skipped(), output);
-    let mut model = load_model(&recipe.base, environment, output)?;
+    let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let examples = examples(&task, rows.samples(), &model)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
     output.say(&format!("{}: {} rows to learn from, everything goes to {}", task.name, examples.len(), folder.display()));
@@ -53,8 +54,12 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     model.adopt(lora, &files.adapter());
     let tuned = measure("tuned", &task, &set, &mut model, &settings("tuned.jsonl"), environment)?;
 
-    let finished = Finished { task: &task, recipe: &recipe, files: &files, base, tuned, summary };
-    let (report, path) = finished.report(arguments, &options_note(&options))?;
+    let finished = Finished { task: &task, recipe: &recipe, files: &files, base, tuned, summary, precision: model.precision() };
+    let mut notes: Vec<String> = [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
+    if options.allow_leakage {
+        notes.push("Inputs that stand both in the training rows and in the measured rows were allowed.".into());
+    }
+    let (report, path) = finished.report(arguments, &notes)?;
     let object = json!({
         "task": task.name,
         "report": path.display().to_string(),
@@ -74,14 +79,6 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     })
 }
 
-fn options_note(options: &underdog_eval::split::ReadOptions) -> Vec<String> {
-    let mut notes = Vec::new();
-    if options.allow_leakage {
-        notes.push("Inputs that stand both in the training rows and in the measured rows were allowed.".to_string());
-    }
-    notes
-}
-
 /// All that a report is made of.
 struct Finished<'a> {
     task: &'a Task,
@@ -90,6 +87,7 @@ struct Finished<'a> {
     base: Evaluation,
     tuned: Evaluation,
     summary: Summary,
+    precision: Precision,
 }
 
 impl Finished<'_> {
@@ -102,7 +100,7 @@ impl Finished<'_> {
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();
         report.train = Some(train_summary(&self.summary));
         report.commands = commands(arguments, self.recipe, &self.files.adapter());
-        report.machine = Some(machine());
+        report.machine = Some(format!("{}, {}", machine(), self.precision.name()));
         report.notes.extend_from_slice(notes);
         let recipe = serde_json::to_string(self.recipe).unwrap_or_default();
         report.fingerprints.push(Fingerprint { name: "recipe".into(), value: recipe });
@@ -130,24 +128,53 @@ fn train_summary(summary: &Summary) -> TrainSummary {
 
 /// What to type to get the same again, and to use the result.
 fn commands(arguments: &RunArguments, recipe: &Recipe, adapter: &Path) -> Vec<Command> {
-    let task = arguments.task.display();
-    let mut again = format!("underdog run {task}");
-    let mut add = |flag: &str, value: Option<String>| {
+    let (task, tuned) = (quoted(&arguments.task.display()), format!("{}+{}", recipe.base, adapter.display()));
+    let tuned = quoted(&tuned);
+    // What decides the measured rows; the rest decides the training.
+    let mut rows = String::new();
+    let flag = |text: &mut String, name: &str, value: Option<String>| {
         if let Some(value) = value {
-            again.push_str(&format!(" {flag} {value}"));
+            text.push_str(&format!(" {name} {}", quoted(&value)));
         }
     };
-    add("--model", arguments.model.clone());
-    add("--split", (arguments.split != Split::Test).then(|| arguments.split.to_string()));
-    add("--data", arguments.data.as_ref().map(|p| p.display().to_string()));
-    add("--train-data", arguments.train_data.as_ref().map(|p| p.display().to_string()));
-    add("--limit", arguments.rows.limit.map(|n| n.to_string()));
-    arguments.set.iter().for_each(|set| add("--set", Some(set.clone())));
+    flag(&mut rows, "--split", (arguments.split != Split::Test).then(|| arguments.split.to_string()));
+    flag(&mut rows, "--data", arguments.data.as_ref().map(|p| p.display().to_string()));
+    flag(&mut rows, "--limit", arguments.rows.limit.map(|n| n.to_string()));
+    rows.push_str(if arguments.rows.skip_bad_rows { " --skip-bad-rows" } else { "" });
+    rows.push_str(if arguments.rows.allow_leakage { " --allow-leakage" } else { "" });
+    let mut again = format!("underdog run {task}{rows}");
+    flag(&mut again, "--model", arguments.model.clone());
+    flag(&mut again, "--train-data", arguments.train_data.as_ref().map(|p| p.display().to_string()));
+    arguments.set.iter().for_each(|set| flag(&mut again, "--set", Some(set.clone())));
     let command = |purpose: &str, command: String| Command { purpose: purpose.into(), command };
-    let tuned = format!("{}+{}", recipe.base, adapter.display());
+    let mut precision = String::new();
+    flag(&mut precision, "--precision", (recipe.precision != "auto").then(|| recipe.precision.clone()));
+    let measure = format!("underdog eval {task} --model {tuned}{rows}{precision} --seed {}", recipe.seed);
     vec![
         command("Repeat this run", again),
-        command("Measure the tuned model again", format!("underdog eval {task} --model {tuned}")),
-        command("Talk to the tuned model", format!("underdog chat {tuned} --task {task}")),
+        command("Measure the tuned model again", measure),
+        command("Talk to the tuned model", format!("underdog chat {tuned} --task {task}{precision}")),
     ]
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &impl std::fmt::Display) -> String {
+    let word = word.to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted(&"a/b-1.gguf+c"), "a/b-1.gguf+c");
+        assert_eq!(quoted(&"my task"), "'my task'");
+        assert_eq!(quoted(&"it's $5"), r"'it'\''s $5'");
+    }
 }

@@ -5,7 +5,7 @@ use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::{Output, duration};
 use crate::progress::Meter;
 use crate::run_folder;
-use crate::verbs::{load_model, say_skipped};
+use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
 use underdog_eval::sample::Sample;
 use underdog_eval::split::Split;
@@ -27,9 +27,9 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
         task = task.with_data(Split::Train, file);
     }
     let recipe = recipe(&task, arguments.model.as_deref(), &arguments.set)?;
-    let rows = task.train(&arguments.rows.options())?.limited(arguments.rows.limit, recipe.seed)?;
+    let rows = task.train(&arguments.rows.options()?)?.limited(arguments.rows.limit, recipe.seed)?;
     say_skipped(rows.skipped(), output);
-    let model = load_model(&recipe.base, environment, output)?;
+    let model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let examples = examples(&task, rows.samples(), &model)?;
     if arguments.preview {
         return preview(&model, &examples, output);

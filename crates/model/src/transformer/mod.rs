@@ -9,14 +9,14 @@ mod layer;
 
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::{Activation, Config};
-use crate::linear::Linear;
+use crate::linear::{Linear, Precision};
 use crate::lora::{Lora, Module};
 use crate::tree::{Batch, Forest};
 use layer::{Activations, Scope};
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::Heads;
-use underdog_tensor::cross_entropy::{self, Head, Score, Target};
+use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::{norm, rope::Angles};
 
@@ -26,7 +26,8 @@ pub struct Transformer {
     config: Config,
     embedding: Vec<f32>,
     final_norm: Vec<f32>,
-    head: Option<Vec<f32>>,
+    /// Hidden states to logits; the embedding again where they are tied.
+    head: Linear,
     layers: Vec<LayerWeights>,
     /// Inverse frequencies, one list for each of the configuration's ropes.
     frequencies: Vec<Vec<f32>>,
@@ -51,13 +52,13 @@ struct LayerWeights {
 }
 
 impl LayerWeights {
-    fn load(checkpoint: &Checkpoint, index: usize) -> Result<Self> {
+    fn load(checkpoint: &Checkpoint, index: usize, precision: Precision) -> Result<Self> {
         let config = checkpoint.config();
         let vector = |which| checkpoint.load(Tensor::Layer(index, which));
         let some = |present: bool, which| present.then(|| vector(which)).transpose();
         let linear = |which, module: Module| {
             let (input, output) = module.shape(config);
-            Ok(Linear::new(vector(which)?, input, output))
+            Ok(Linear::new(vector(which)?, input, output, precision))
         };
         Ok(LayerWeights {
             attention_norm: vector(LayerTensor::AttentionNorm)?,
@@ -145,14 +146,16 @@ impl Transformer {
     ///
     /// # Errors
     /// A tensor that is missing, of another shape or of an unknown type.
-    pub fn load(checkpoint: &Checkpoint) -> Result<Self> {
+    pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let head = if config.tied { None } else { Some(checkpoint.load(Tensor::Head)?) };
+        let embedding = checkpoint.load(Tensor::Embedding)?;
+        let head = if config.tied { embedding.clone() } else { checkpoint.load(Tensor::Head)? };
+        let layer = |i| LayerWeights::load(checkpoint, i, precision);
         Ok(Transformer {
-            embedding: checkpoint.load(Tensor::Embedding)?,
+            embedding,
             final_norm: checkpoint.load(Tensor::FinalNorm)?,
-            head,
-            layers: (0..config.layers.len()).map(|i| LayerWeights::load(checkpoint, i)).collect::<Result<_>>()?,
+            head: Linear::new(head, config.width, config.vocab, precision),
+            layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             frequencies: config.ropes.iter().map(|r| r.frequencies(config.head_size)).collect(),
             config,
         })
@@ -161,10 +164,6 @@ impl Transformer {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    fn head(&self) -> Head<'_> {
-        Head { weight: self.head.as_deref().unwrap_or(&self.embedding), width: self.config.width }
     }
 
     fn heads(&self, layer: usize) -> Heads {
@@ -235,7 +234,7 @@ impl Transformer {
         let place = |t: &Target| Target { row: rows.partition_point(|&r| r < t.row), token: t.token };
         let targets: Vec<Target> = forest.targets().iter().map(place).collect();
         let hidden = gather(&x, &rows, self.config.width);
-        let scores = cross_entropy::forward(self.head(), &self.normed(&hidden), &targets);
+        let scores = cross_entropy::forward(&self.head, &self.normed(&hidden), &targets);
         (scores, Tape { batch, angles, layers, rows, hidden, targets, options })
     }
 
@@ -248,7 +247,7 @@ impl Transformer {
             x = self.scope(index, &batch, &angles, lora, None).forward(x, None, Keep::WithoutMlp).0;
         }
         let hidden = self.normed(&x);
-        cross_entropy::forward(self.head(), &hidden, forest.targets())
+        cross_entropy::forward(&self.head, &hidden, forest.targets())
     }
 
     /// Adds the gradient of the adapter to `gradients` (laid out as [`Lora::values`]) for `d[i] = ∂L/∂log_prob` of the
@@ -256,7 +255,7 @@ impl Transformer {
     pub fn backward(&self, lora: &Lora, tape: Tape, d: &[f32], gradients: &mut [f32]) {
         let c = self.config.width;
         let Tape { batch, angles, mut layers, rows, hidden, targets, options } = tape;
-        let dnormed = cross_entropy::backward(self.head(), &self.normed(&hidden), &targets, d);
+        let dnormed = cross_entropy::backward(&self.head, &self.normed(&hidden), &targets, d);
         let mut dhidden = vec![0.0; hidden.len()];
         norm::backward(&mut dhidden, &hidden, &self.final_norm, self.config.norm_eps, &dnormed);
         let mut dx = vec![0.0; batch.tokens.len() * c];
@@ -280,7 +279,7 @@ impl Transformer {
             let store = layer::Store { keys, values, slots: &batch.slots };
             x = self.scope(index, batch, &angles, lora, None).forward(x, Some(store), Keep::WithoutMlp).0;
         }
-        self.head().logits(&self.normed(&gather(&x, want, self.config.width)))
+        self.head.product(&self.normed(&gather(&x, want, self.config.width)))
     }
 
     fn normed(&self, hidden: &[f32]) -> Vec<f32> {

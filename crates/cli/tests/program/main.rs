@@ -1,0 +1,9 @@
+//! The program from outside, as a person or a script uses it: the tiny model, a small task in a folder of its own, and what
+//! comes out on stdout, on stderr, as the exit code and on the disk.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
+mod bad_input;
+mod home;
+#[cfg(unix)]
+mod interrupted;
+mod results;

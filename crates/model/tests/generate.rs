@@ -1,0 +1,121 @@
+//! Many prompts at once give what each gives alone, whatever is shared and however little fits, and what is shared is
+//! computed once.
+
+use std::ops::ControlFlow;
+use underdog_eval::model::Finish;
+use underdog_model::checkpoint::Checkpoint;
+use underdog_model::generate::{Continuation, Event, Limits, Prompt, generate};
+use underdog_model::linear::Precision;
+use underdog_model::lora::{Lora, LoraConfig, Module};
+use underdog_model::transformer::Transformer;
+use underdog_model::tree::{Forest, Sequence};
+use underdog_testkit::{golden, hashed_values};
+
+fn load(name: &str) -> Transformer {
+    Transformer::load(&Checkpoint::open(&golden(&format!("models/{name}"))).unwrap(), Precision::F32).unwrap()
+}
+
+/// Runs to the end and requires that every prompt is done once, with the tokens that were handed out before.
+fn run(model: &Transformer, lora: Option<&Lora>, prompts: &[Prompt], stop: &[u32], limits: Limits) -> Vec<Continuation> {
+    let mut streamed: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+    let mut done: Vec<Option<Continuation>> = vec![None; prompts.len()];
+    generate(model, lora, prompts, stop, limits, &mut |event| {
+        match event {
+            Event::Token(i, token) => streamed[i].push(token),
+            Event::Done(i, continuation) => assert_eq!(done[i].replace(continuation), None, "prompt {i} is done twice"),
+        }
+        ControlFlow::Continue(())
+    });
+    let done: Vec<Continuation> = done.into_iter().map(|d| d.expect("every prompt is done")).collect();
+    for (done, streamed) in done.iter().zip(&streamed) {
+        assert_eq!(&done.tokens, streamed);
+    }
+    done
+}
+
+/// Token ids below 320 that depend on `seed` alone.
+fn tokens(seed: u64, len: usize) -> Vec<u32> {
+    hashed_values(seed, 7, len, 1.0).into_iter().map(|v| ((v + 1.0) * 159.0) as u32).collect()
+}
+
+/// Prompts that share much, little and nothing: two levels of shared beginnings, equal ones, one that is the beginning of
+/// others, one of a single token.
+fn prompts() -> Vec<Prompt> {
+    let system = tokens(1, 40);
+    let mut all = vec![vec![5], system.clone(), tokens(2, 9), vec![5]];
+    for i in 0..18 {
+        let document = tokens(10 + i % 3, 11 + (i % 3) as usize);
+        all.push([system.clone(), document, tokens(20 + i, 1 + (i % 5) as usize)].concat());
+    }
+    all.push(all[6].clone());
+    all.push(all[6][..all[6].len() - 1].to_vec());
+    all.into_iter().enumerate().map(|(i, tokens)| Prompt { tokens, max_new: 3 + i % 7 }).collect()
+}
+
+/// Tokens that have to be computed: every shared one once, and the last of each prompt on its own.
+fn computed_once(prompts: &[Prompt]) -> usize {
+    let head = |p: &Prompt| Sequence { tokens: p.tokens[..p.tokens.len() - 1].to_vec(), targets: vec![] };
+    Forest::merge(&prompts.iter().map(head).collect::<Vec<_>>()).tokens().len() + prompts.len()
+}
+
+fn adapter(model: &Transformer) -> Lora {
+    let config = LoraConfig { rank: 2, alpha: 4.0, targets: Module::ALL.to_vec() };
+    let mut lora = Lora::zeros(model.config(), config);
+    lora.values = hashed_values(3, 0, lora.values.len(), 0.2);
+    lora
+}
+
+#[test]
+fn many_prompts_at_once_give_what_each_gives_alone() {
+    let prompts = prompts();
+    for name in ["tiny-llama", "tiny-gemma3"] {
+        let model = load(name);
+        let lora = adapter(&model);
+        let alone = |p: &Prompt, stop: &[u32]| run(&model, Some(&lora), std::slice::from_ref(p), stop, Limits::default()).remove(0);
+        let free: Vec<Continuation> = prompts.iter().map(|p| alone(p, &[])).collect();
+        assert!(free.iter().zip(&prompts).all(|(done, p)| done.tokens.len() == p.max_new && done.finish == Finish::Length));
+        // Tokens that some of the answers reach: stopping frees rows at different times.
+        let stop = [free[1].tokens[2], free[9].tokens[1]];
+        let want: Vec<Continuation> = prompts.iter().map(|p| alone(p, &stop)).collect();
+        assert!(want.iter().any(|c| c.finish == Finish::Stop) && want.iter().any(|c| c.finish == Finish::Length));
+        for rows in [1, 2, 5, 32] {
+            // Room for little more than the longest prompt, for some of them, for all.
+            for slots in [1, 90, 150, 16 * 1024] {
+                let got = run(&model, Some(&lora), &prompts, &stop, Limits { rows, slots });
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let what = format!("{name}, prompt {i}, {rows} rows, {slots} slots");
+                    assert_eq!((&got.tokens, got.finish), (&want.tokens, want.finish), "{what}");
+                }
+                let computed: usize = got.iter().map(|c| c.computed).sum();
+                if slots > 150 {
+                    assert_eq!(computed, computed_once(&prompts), "{name}, {rows} rows");
+                }
+                assert!(computed >= computed_once(&prompts));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_beginning_that_leaves_no_room_in_one_piece_is_given_up() {
+    let model = load("tiny-llama");
+    let prompt = |tail: usize, max_new| Prompt { tokens: [tokens(1, 10), tokens(tail as u64, tail)].concat(), max_new };
+    // The first leaves the shared ten tokens at 5..15 of 36 slots; the second needs 6 and 19 more, with 5 and 21 free.
+    let prompts = [prompt(2, 5), prompt(20, 6)];
+    let want: Vec<Continuation> = prompts.iter().map(|p| run(&model, None, &[p.clone()], &[], Limits::default()).remove(0)).collect();
+    let got = run(&model, None, &prompts, &[], Limits { rows: 1, slots: 36 });
+    for (got, want) in got.iter().zip(&want) {
+        assert_eq!(got.tokens, want.tokens);
+    }
+}
+
+#[test]
+fn it_ends_early_when_asked_to() {
+    let model = load("tiny-llama");
+    let mut events = 0;
+    generate(&model, None, &prompts(), &[], Limits::default(), &mut |_| {
+        events += 1;
+        if events == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(events, 4);
+}
