@@ -44,7 +44,7 @@ const STEPS: [Step; 11] = [
     step("dequantize.py", &[]),
     step("rope.py", &[]),
     Step {
-        script: "statistics.py",
+        script: "statistics_goldens.py",
         arguments: &[],
         output: Some("crates/eval/tests/data/statistics.json"),
         needs: Some("scipy, statsmodels"),

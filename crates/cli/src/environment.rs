@@ -48,7 +48,8 @@ fn cache_root() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     variable("UNDERDOG_CACHE").or_else(|| base().map(|b| b.join("underdog"))).ok_or_else(|| {
-        Error::new(Kind::System, "there is no place for the model cache").hint("set UNDERDOG_CACHE to a folder")
+        Error::new(Kind::System, "there is no place for the model cache")
+            .hint("set UNDERDOG_CACHE to a folder")
     })
 }
 
@@ -69,6 +70,8 @@ pub fn reset_peak_memory() {
 pub fn machine() -> String {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim().to_string()));
+    let model = info
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim().to_string()));
     format!("{}, {threads} threads", model.unwrap_or_else(|| std::env::consts::ARCH.to_string()))
 }

@@ -2,6 +2,11 @@
 //!
 //! The only crate that prints, reads the environment, handles signals or exits. Talk goes to stderr; stdout carries the
 //! result, with `--json` exactly one object.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this crate is the one that speaks to the terminal"
+)]
 
 mod arguments;
 mod environment;

@@ -17,7 +17,11 @@ pub struct Meter {
 }
 
 fn bar(total: u64, template: &str) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = ProgressBar::with_draw_target(Some(total), target);
     // A template that does not parse would be a fault of this file; the plain bar is still a bar.
     if let Ok(style) = ProgressStyle::with_template(template) {

@@ -33,12 +33,16 @@ fn plain(task: &str) -> String {
 
 fn numbered(root: &Path, verb: &str, resume: bool) -> Result<PathBuf> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let number = |e: std::fs::DirEntry| e.file_name().to_str()?.strip_prefix(verb)?.strip_prefix('-')?.parse::<u32>().ok();
+    let number = |e: std::fs::DirEntry| {
+        e.file_name().to_str()?.strip_prefix(verb)?.strip_prefix('-')?.parse::<u32>().ok()
+    };
     let newest = entries.filter_map(number).max();
     match (resume, newest) {
-        (true, None) => Err(Error::new(Kind::Usage, format!("there is no earlier `{verb}` of this task to resume"))
-            .at(root.display().to_string())
-            .hint("leave --resume out to start one, or name its folder with --out")),
+        (true, None) => {
+            Err(Error::new(Kind::Usage, format!("there is no earlier `{verb}` of this task to resume"))
+                .at(root.display().to_string())
+                .hint("leave --resume out to start one, or name its folder with --out"))
+        }
         (true, Some(n)) => Ok(root.join(format!("{verb}-{n:03}"))),
         (false, newest) => Ok(root.join(format!("{verb}-{:03}", newest.unwrap_or(0) + 1))),
     }

@@ -73,8 +73,10 @@ impl Error {
     pub fn io(what: impl Into<String>, path: &std::path::Path, source: &std::io::Error) -> Self {
         let error = Error::new(Kind::System, what).found(source.to_string()).at(path.display().to_string());
         match source.kind() {
-            std::io::ErrorKind::StorageFull => {
-                error.hint("free some disk space, then run the same command again")
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => {
+                error.hint("make room, then run the same command again; a run goes on with --resume added")
             }
             std::io::ErrorKind::PermissionDenied => error.hint("check who owns the file or folder"),
             _ => error,

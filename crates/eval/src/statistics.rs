@@ -1,7 +1,7 @@
 //! Numbers with their uncertainty: intervals for means and rates, and tests of paired differences. What may be said
 //! because of them is decided in `compare`. Every random draw comes from the seed given; 95 % throughout.
 //!
-//! Agreement with scipy and statsmodels is tested against values from `reference/statistics.py`.
+//! Agreement with scipy and statsmodels is tested against values from `reference/statistics_goldens.py`.
 
 use crate::random::Random;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Against scipy and statsmodels (`reference/statistics.py`), and the ends where there is little or nothing to count.
+//! Against scipy and statsmodels (`reference/statistics_goldens.py`), and the ends where there is little or nothing to count.
 
 use super::*;
 use serde_json::Value;

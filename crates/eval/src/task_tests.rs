@@ -96,7 +96,7 @@ fn mistakes_in_the_file_are_named_with_their_place() {
     let folder = folder(TASK, &row("a", "b"), "");
     std::fs::remove_file(folder.path().join("train.jsonl")).unwrap();
     let error = Task::load(folder.path()).unwrap().train(&ReadOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), Kind::System);
+    assert_eq!(error.kind(), Kind::Data);
 }
 
 #[test]

@@ -39,7 +39,11 @@ impl Place {
             Module::Gate | Module::Up | Module::Down => "mlp",
             _ => "self_attn",
         };
-        format!("base_model.model.model.layers.{}.{part}.{}.{which}.weight", self.layer, self.module.peft_name())
+        format!(
+            "base_model.model.model.layers.{}.{part}.{}.{which}.weight",
+            self.layer,
+            self.module.peft_name()
+        )
     }
 }
 
@@ -49,7 +53,10 @@ pub fn tensors<'a>(lora: &'a Lora, values: &'a [f32]) -> Vec<(String, [usize; 2]
     let of = |place: &Place| {
         let middle = place.start + rank * place.input;
         let (a, b) = (&values[place.start..middle], &values[middle..middle + rank * place.output]);
-        [(place.tensor_name("lora_A"), [rank, place.input], a), (place.tensor_name("lora_B"), [place.output, rank], b)]
+        [
+            (place.tensor_name("lora_A"), [rank, place.input], a),
+            (place.tensor_name("lora_B"), [place.output, rank], b),
+        ]
     };
     lora.places().iter().flat_map(of).collect()
 }
@@ -61,7 +68,9 @@ pub fn tensors<'a>(lora: &'a Lora, values: &'a [f32]) -> Vec<(String, [usize; 2]
 pub fn to_safetensors(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(.., values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let refused = |e: safetensors::SafeTensorError| Error::new(Kind::Model, "cannot write safetensors").found(e.to_string());
+    let refused = |e: safetensors::SafeTensorError| {
+        Error::new(Kind::Model, "cannot write safetensors").found(e.to_string())
+    };
     let mut views = Vec::with_capacity(tensors.len());
     for ((name, shape, _), bytes) in tensors.iter().zip(&bytes) {
         views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(refused)?));
@@ -76,7 +85,8 @@ pub fn to_safetensors(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8
 /// When the directory exists, or the disk does not take it.
 pub fn write(lora: &Lora, origin: &Origin, directory: &Path) -> Result<()> {
     let named = tensors(lora, &lora.values);
-    let named: Vec<_> = named.into_iter().map(|(name, shape, values)| (name, shape.to_vec(), values)).collect();
+    let named: Vec<_> =
+        named.into_iter().map(|(name, shape, values)| (name, shape.to_vec(), values)).collect();
     let text = |value: &Value| format!("{value:#}\n").into_bytes();
     let origin_value = serde_json::to_value(origin).map_err(|e| Error::new(Kind::Model, e.to_string()))?;
     let files = [
@@ -110,7 +120,8 @@ fn fault(directory: &Path, file: &str, what: impl Into<String>) -> Error {
 }
 
 fn read_file(directory: &Path, file: &str) -> Result<Vec<u8>> {
-    std::fs::read(directory.join(file)).map_err(|e| Error::io("cannot read the adapter", &directory.join(file), &e))
+    std::fs::read(directory.join(file))
+        .map_err(|e| Error::io("cannot read the adapter", &directory.join(file), &e))
 }
 
 /// Reads an adapter directory for a base model with this configuration and fingerprint.
@@ -124,8 +135,9 @@ pub fn read(directory: &Path, model: &Config, fingerprint: &str) -> Result<Lora>
             .at(directory.display().to_string()));
     }
     if directory.join(ORIGIN).exists() {
-        let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?)
-            .map_err(|e| fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string()))?;
+        let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?).map_err(|e| {
+            fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string())
+        })?;
         if origin.version > VERSION {
             return Err(fault(directory, ORIGIN, "the adapter is of a newer version")
                 .expected(format!("{VERSION} at most"))
@@ -139,8 +151,9 @@ pub fn read(directory: &Path, model: &Config, fingerprint: &str) -> Result<Lora>
         }
     }
     let bytes = read_file(directory, CONFIG)?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|e| fault(directory, CONFIG, "the adapter's configuration is not JSON").found(e.to_string()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| {
+        fault(directory, CONFIG, "the adapter's configuration is not JSON").found(e.to_string())
+    })?;
     let config = read_config(directory, &value)?;
     let bytes = read_file(directory, WEIGHTS)?;
     let file = SafeTensors::deserialize(&bytes)
@@ -150,10 +163,23 @@ pub fn read(directory: &Path, model: &Config, fingerprint: &str) -> Result<Lora>
 
 fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
     let bad = |field: &str, expected: &str, found: &Value| {
-        fault(directory, CONFIG, format!("adapter setting `{field}` is not supported")).expected(expected).found(found.to_string())
+        fault(directory, CONFIG, format!("adapter setting `{field}` is not supported"))
+            .expected(expected)
+            .found(found.to_string())
     };
-    let absent = |v: &Value| v.is_null() || v == &json!(false) || v == &json!([]) || v == &json!({}) || v == &json!("none");
-    for field in ["use_dora", "use_rslora", "fan_in_fan_out", "bias", "modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform"] {
+    let absent = |v: &Value| {
+        v.is_null() || v == &json!(false) || v == &json!([]) || v == &json!({}) || v == &json!("none")
+    };
+    for field in [
+        "use_dora",
+        "use_rslora",
+        "fan_in_fan_out",
+        "bias",
+        "modules_to_save",
+        "rank_pattern",
+        "alpha_pattern",
+        "layers_to_transform",
+    ] {
         if !absent(&value[field]) {
             return Err(bad(field, "it absent or off", &value[field]));
         }
@@ -161,14 +187,20 @@ fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
     if value["peft_type"] != "LORA" {
         return Err(bad("peft_type", "LORA", &value["peft_type"]));
     }
-    let rank = value["r"].as_u64().filter(|r| (1..=4096).contains(r)).ok_or_else(|| bad("r", "1 to 4096", &value["r"]))?;
-    let alpha = value["lora_alpha"].as_f64().ok_or_else(|| bad("lora_alpha", "a number", &value["lora_alpha"]))?;
+    let rank = value["r"]
+        .as_u64()
+        .filter(|r| (1..=4096).contains(r))
+        .ok_or_else(|| bad("r", "1 to 4096", &value["r"]))?;
+    let alpha =
+        value["lora_alpha"].as_f64().ok_or_else(|| bad("lora_alpha", "a number", &value["lora_alpha"]))?;
     let modules = &value["target_modules"];
     let known = |name: &str| Module::ALL.into_iter().find(|m| m.peft_name() == name);
     let targets = match modules {
         Value::String(all) if all == "all-linear" => Module::ALL.to_vec(),
         Value::Array(names) => {
-            let parse = |n: &Value| n.as_str().and_then(known).ok_or_else(|| bad("target_modules", "linear layers by name", n));
+            let parse = |n: &Value| {
+                n.as_str().and_then(known).ok_or_else(|| bad("target_modules", "linear layers by name", n))
+            };
             let mut targets = names.iter().map(parse).collect::<Result<Vec<_>>>()?;
             targets.sort();
             targets.dedup();
@@ -184,10 +216,14 @@ fn fill(directory: &Path, mut lora: Lora, file: &SafeTensors<'_>) -> Result<Lora
     let mut left: BTreeMap<&str, ()> = file.names().into_iter().map(|n| (n, ())).collect();
     for place in lora.places().to_vec() {
         let middle = place.start + rank * place.input;
-        for (which, shape, start) in [("lora_A", [rank, place.input], place.start), ("lora_B", [place.output, rank], middle)] {
+        for (which, shape, start) in
+            [("lora_A", [rank, place.input], place.start), ("lora_B", [place.output, rank], middle)]
+        {
             let name = place.tensor_name(which);
             let tensor = file.tensor(&name).map_err(|_| {
-                fault(directory, WEIGHTS, "the adapter does not fit this base model").expected(format!("tensor {name}")).found("none")
+                fault(directory, WEIGHTS, "the adapter does not fit this base model")
+                    .expected(format!("tensor {name}"))
+                    .found("none")
             })?;
             if tensor.shape() != shape {
                 return Err(fault(directory, WEIGHTS, format!("tensor {name} does not fit this base model"))
@@ -196,7 +232,9 @@ fn fill(directory: &Path, mut lora: Lora, file: &SafeTensors<'_>) -> Result<Lora
                     .hint("this adapter was trained on another base model"));
             }
             let values = to_f32(&tensor).ok_or_else(|| {
-                fault(directory, WEIGHTS, format!("tensor {name}")).expected("F32, F16 or BF16").found(format!("{:?}", tensor.dtype()))
+                fault(directory, WEIGHTS, format!("tensor {name}"))
+                    .expected("F32, F16 or BF16")
+                    .found(format!("{:?}", tensor.dtype()))
             })?;
             lora.values[start..start + values.len()].copy_from_slice(&values);
             left.remove(name.as_str());
@@ -213,7 +251,9 @@ fn fill(directory: &Path, mut lora: Lora, file: &SafeTensors<'_>) -> Result<Lora
 fn to_f32(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     let two = |f: fn([u8; 2]) -> f32| tensor.data().chunks_exact(2).map(|b| f([b[0], b[1]])).collect();
     match tensor.dtype() {
-        Dtype::F32 => Some(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::F32 => Some(
+            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        ),
         Dtype::F16 => Some(two(|b| half::f16::from_le_bytes(b).to_f32())),
         Dtype::BF16 => Some(two(|b| half::bf16::from_le_bytes(b).to_f32())),
         _ => None,

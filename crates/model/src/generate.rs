@@ -29,11 +29,13 @@ pub struct Limits {
     pub rows: usize,
     /// Tokens the cache holds; raised where a single prompt needs more.
     pub slots: usize,
+    /// Prompt tokens after which a batch takes in no more prompts, so that memory stays flat and answers begin early.
+    pub prefill: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { rows: 32, slots: 16 * 1024 }
+        Limits { rows: 32, slots: 16 * 1024, prefill: 2048 }
     }
 }
 
@@ -126,7 +128,15 @@ impl<'a> Scheduler<'a> {
         let mut waiting: Vec<usize> = (0..prompts.len()).collect();
         waiting.sort_by_key(|&i| std::cmp::Reverse((forest.path(i).last().copied(), i)));
         let computed = vec![None; forest.segments().len()];
-        Scheduler { prompts, forest, computed, users, slots: Slots { free: vec![(0, slots)] }, waiting, rows: Vec::new() }
+        Scheduler {
+            prompts,
+            forest,
+            computed,
+            users,
+            slots: Slots { free: vec![(0, slots)] },
+            waiting,
+            rows: Vec::new(),
+        }
     }
 
     /// Takes in the next waiting prompt if there is room, and adds what it needs computed to the batch.
@@ -209,10 +219,10 @@ impl<'a> Scheduler<'a> {
         self.slots.give_back(row.slot, self.own_slots(row.prompt));
         for &segment in self.forest.path(row.prompt) {
             self.users[segment] -= 1;
-            if self.users[segment] == 0 {
-                if let Some(start) = self.computed[segment].take() {
-                    self.slots.give_back(start, self.forest.segments()[segment].len);
-                }
+            if self.users[segment] == 0
+                && let Some(start) = self.computed[segment].take()
+            {
+                self.slots.give_back(start, self.forest.segments()[segment].len);
             }
         }
     }
@@ -238,7 +248,10 @@ pub fn generate(
     let vocab = model.config().vocab;
     loop {
         let mut batch = Batch::default();
-        while scheduler.rows.len() < limits.rows && scheduler.admit(&mut batch) {}
+        let room = |s: &Scheduler<'_>, batch: &Batch| {
+            s.rows.len() < limits.rows && batch.tokens.len() < limits.prefill
+        };
+        while room(&scheduler, &batch) && scheduler.admit(&mut batch) {}
         if scheduler.rows.is_empty() {
             if scheduler.waiting.is_empty() {
                 return;

@@ -6,8 +6,8 @@ use crate::adapter;
 use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
-use crate::linear::Precision;
 use crate::generate::{Event, Limits, Prompt, generate};
+use crate::linear::Precision;
 use crate::lora::Lora;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
@@ -32,9 +32,11 @@ impl Reference {
     /// # Errors
     /// An empty base or adapter, or a remote model, which this crate does not speak to.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |what: &str| Error::new(Kind::Usage, what).found(format!("`{text}`")).expected(
-            "a catalogue name, a .gguf file or a model folder, each with +ADAPTER if wanted",
-        );
+        let wrong = |what: &str| {
+            Error::new(Kind::Usage, what)
+                .found(format!("`{text}`"))
+                .expected("a catalogue name, a .gguf file or a model folder, each with +ADAPTER if wanted")
+        };
         if ["openai:", "anthropic:", "gemini:", "http://", "https://"].iter().any(|p| text.starts_with(p)) {
             return Err(wrong("remote candidates are not supported yet"));
         }
@@ -98,9 +100,10 @@ impl LanguageModel {
         let checkpoint = Checkpoint::open(&reference.locate(cache)?)?;
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (Tokenizer::from_gguf(gguf)?, ChatTemplate::from_gguf(gguf, None)?),
-            None => {
-                (Tokenizer::from_directory(checkpoint.path())?, ChatTemplate::from_directory(checkpoint.path())?)
-            }
+            None => (
+                Tokenizer::from_directory(checkpoint.path())?,
+                ChatTemplate::from_directory(checkpoint.path())?,
+            ),
         };
         let base_fingerprint = checkpoint.fingerprint();
         let lora = match &reference.adapter {
@@ -152,7 +155,9 @@ impl LanguageModel {
     /// When the template refuses the conversation.
     pub fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(&self.template.render(messages, true)?);
-        if let Some(bos) = self.tokenizer.bos().filter(|bos| self.tokenizer.adds_bos() && tokens.first() != Some(bos)) {
+        if let Some(bos) =
+            self.tokenizer.bos().filter(|bos| self.tokenizer.adds_bos() && tokens.first() != Some(bos))
+        {
             tokens.insert(0, bos);
         }
         Ok(tokens)
@@ -184,32 +189,38 @@ impl LanguageModel {
     ///
     /// # Errors
     /// A prompt that does not fit.
-    pub fn stream(&self, request: &Request, on_text: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Output> {
+    pub fn stream(
+        &self,
+        request: &Request,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Output> {
         let prompt = self.prompt(request)?;
         let mut ids: Vec<u32> = Vec::new();
         let mut shown = 0;
         let mut output = None;
         let prompts = [prompt];
-        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| match event {
-            Event::Token(_, token) => {
-                ids.push(token);
-                // One token more than asked for is generated, in case it is the one that ends the turn.
-                if ids.len() > request.max_new_tokens {
-                    return ControlFlow::Continue(());
+        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| {
+            match event {
+                Event::Token(_, token) => {
+                    ids.push(token);
+                    // One token more than asked for is generated, in case it is the one that ends the turn.
+                    if ids.len() > request.max_new_tokens {
+                        return ControlFlow::Continue(());
+                    }
+                    let text = self.tokenizer.decode(&ids);
+                    // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
+                    let new = text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
+                    let Some(new) = new else { return ControlFlow::Continue(()) };
+                    shown = text.len();
+                    on_text(new)
                 }
-                let text = self.tokenizer.decode(&ids);
-                // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
-                let new = text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
-                let Some(new) = new else { return ControlFlow::Continue(()) };
-                shown = text.len();
-                on_text(new)
-            }
-            Event::Done(_, done) => {
-                let done = self.output(&prompts[0], done, request.max_new_tokens);
-                // What is still held back will not become whole any more.
-                let flow = done.text.get(shown..).filter(|rest| !rest.is_empty()).map(&mut *on_text);
-                output = Some(done);
-                flow.unwrap_or(ControlFlow::Continue(()))
+                Event::Done(_, done) => {
+                    let done = self.output(&prompts[0], done, request.max_new_tokens);
+                    // What is still held back will not become whole any more.
+                    let flow = done.text.get(shown..).filter(|rest| !rest.is_empty()).map(&mut *on_text);
+                    output = Some(done);
+                    flow.unwrap_or(ControlFlow::Continue(()))
+                }
             }
         });
         output.ok_or_else(|| Error::new(Kind::Stopped, "the answer was stopped"))
@@ -259,10 +270,13 @@ impl Model for LanguageModel {
                 }
             }
         }
-        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| match event {
-            Event::Token(..) => ControlFlow::Continue(()),
-            Event::Done(i, done) => {
-                on_output(origin[i], Ok(self.output(&prompts[i], done, requests[origin[i]].max_new_tokens)))
+        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| {
+            match event {
+                Event::Token(..) => ControlFlow::Continue(()),
+                Event::Done(i, done) => on_output(
+                    origin[i],
+                    Ok(self.output(&prompts[i], done, requests[origin[i]].max_new_tokens)),
+                ),
             }
         });
         Ok(())

@@ -30,7 +30,9 @@ impl Precision {
             "bf16" => Err(Error::new(Kind::Usage, "precision bf16 needs a CPU with AMX")
                 .found("a CPU or a kernel without it")
                 .hint("use auto or f32")),
-            other => Err(Error::new(Kind::Usage, "precision").expected("auto, f32 or bf16").found(format!("`{other}`"))),
+            other => Err(Error::new(Kind::Usage, "precision")
+                .expected("auto, f32 or bf16")
+                .found(format!("`{other}`"))),
         }
     }
 
@@ -129,7 +131,14 @@ impl Linear {
 
     /// For `dy = ∂L/∂y [T, output]`: adds `∂L/∂x` to `dx [T, input]` and the gradients of A and B to `gradients`, the flat
     /// vector of the adapter.
-    pub fn backward(&self, dx: &mut [f32], gradients: &mut [f32], x: &[f32], dy: &[f32], pair: Option<Pair<'_>>) {
+    pub fn backward(
+        &self,
+        dx: &mut [f32],
+        gradients: &mut [f32],
+        x: &[f32],
+        dy: &[f32],
+        pair: Option<Pair<'_>>,
+    ) {
         let (rows, input, output) = (x.len() / self.input, self.input, self.output);
         self.product_backward(dx, dy);
         let dy = Mat::new(dy, rows, output);

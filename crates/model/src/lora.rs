@@ -167,6 +167,7 @@ impl Lora {
     /// A and B of a place.
     pub fn split(&self, place: &Place) -> (&[f32], &[f32]) {
         let rank = self.config.rank;
-        self.values[place.start..place.start + rank * (place.input + place.output)].split_at(rank * place.input)
+        self.values[place.start..place.start + rank * (place.input + place.output)]
+            .split_at(rank * place.input)
     }
 }

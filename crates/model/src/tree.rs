@@ -101,7 +101,8 @@ impl Forest {
             });
             tokens.extend_from_slice(&sequences[sequence].tokens[from..to]);
         }
-        let paths = ends.iter().map(|end| path_to(&nodes, *end).into_iter().map(|n| place_of[n]).collect()).collect();
+        let paths =
+            ends.iter().map(|end| path_to(&nodes, *end).into_iter().map(|n| place_of[n]).collect()).collect();
         let mut forest = Forest { tokens, segments, paths, targets: Vec::new(), places: Vec::new() };
         forest.place_targets(sequences);
         forest
@@ -196,7 +197,13 @@ fn grow(sequences: &[Sequence]) -> (Vec<Node>, Vec<Option<usize>>) {
             let first = |&&n: &&usize| sequences[nodes[n].sequence].tokens[nodes[n].from] == tokens[at];
             let Some(&node) = siblings.iter().find(first) else {
                 let new = nodes.len();
-                nodes.push(Node { parent, sequence: index, from: at, to: tokens.len(), children: Vec::new() });
+                nodes.push(Node {
+                    parent,
+                    sequence: index,
+                    from: at,
+                    to: tokens.len(),
+                    children: Vec::new(),
+                });
                 match parent {
                     Some(p) => nodes[p].children.push(new),
                     None => roots.push(new),
@@ -238,7 +245,10 @@ fn trim_ends(nodes: &[Node], sequences: &[Sequence], ends: Vec<Option<usize>>) -
         let mut node = end?;
         while nodes[node].to < tokens.len() {
             let next = tokens[nodes[node].to];
-            let child = nodes[node].children.iter().find(|&&c| sequences[nodes[c].sequence].tokens[nodes[c].from] == next);
+            let child = nodes[node]
+                .children
+                .iter()
+                .find(|&&c| sequences[nodes[c].sequence].tokens[nodes[c].from] == next);
             node = *child.expect("a split keeps every path");
         }
         Some(node)
@@ -286,7 +296,12 @@ mod tests {
         ]);
         assert_eq!(forest.tokens(), [1, 2, 3, 4, 5, 7]);
         let segment = |parent, start, len, position| Segment { parent, start, len, position };
-        let want = [segment(None, 0, 2, 0), segment(Some(0), 2, 2, 2), segment(Some(0), 4, 1, 2), segment(None, 5, 1, 0)];
+        let want = [
+            segment(None, 0, 2, 0),
+            segment(Some(0), 2, 2, 2),
+            segment(Some(0), 4, 1, 2),
+            segment(None, 5, 1, 0),
+        ];
         assert_eq!(forest.segments(), want);
         assert_eq!(forest.path(3), [0, 1]);
         assert_eq!(forest.path(4), [0]);
@@ -299,7 +314,11 @@ mod tests {
 
     #[test]
     fn a_split_moves_the_ends_of_earlier_sequences() {
-        let forest = Forest::merge(&[sequence(&[1, 2, 3], &[(2, 0)]), sequence(&[1, 9], &[]), sequence(&[1, 2, 8], &[])]);
+        let forest = Forest::merge(&[
+            sequence(&[1, 2, 3], &[(2, 0)]),
+            sequence(&[1, 9], &[]),
+            sequence(&[1, 2, 8], &[]),
+        ]);
         assert_eq!(forest.path(0).len(), 3);
         for (i, want) in [vec![1, 2, 3], vec![1, 9], vec![1, 2, 8]].into_iter().enumerate() {
             let got: Vec<u32> = (0..want.len()).map(|p| forest.tokens()[forest.row(i, p)]).collect();

@@ -1,5 +1,6 @@
 //! Adapter directories: what PEFT wrote gives PEFT's logits, what we write reads back as it was, and an adapter for another
 //! base or a damaged one is refused.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use serde_json::Value;
 use std::path::Path;
@@ -26,7 +27,9 @@ fn an_adapter_made_by_peft_gives_the_logits_of_peft() {
     let model = Transformer::load(&base, Precision::F32).unwrap();
     let plain = read_json("logits/tiny-llama.json");
     for name in ["tiny-llama-peft", "tiny-llama-peft-qv"] {
-        let lora = adapter::read(&golden(&format!("adapters/{name}")), base.config(), "any, as PEFT names none").unwrap();
+        let lora =
+            adapter::read(&golden(&format!("adapters/{name}")), base.config(), "any, as PEFT names none")
+                .unwrap();
         let targets = if name.ends_with("qv") { vec![Module::Q, Module::V] } else { Module::ALL.to_vec() };
         assert_eq!(lora.config().targets, targets);
         let want = read_json(&format!("logits/{name}.json"));
@@ -49,7 +52,8 @@ fn written(folder: &Path, base: &Checkpoint) -> Lora {
     let config = LoraConfig { rank: 3, alpha: 7.5, targets: vec![Module::Q, Module::O, Module::Down] };
     let mut lora = Lora::zeros(base.config(), config);
     lora.values = hashed_values(4, 0, lora.values.len(), 0.3);
-    let origin = Origin { version: adapter::VERSION, base: "tiny".into(), base_fingerprint: base.fingerprint() };
+    let origin =
+        Origin { version: adapter::VERSION, base: "tiny".into(), base_fingerprint: base.fingerprint() };
     adapter::write(&lora, &origin, folder).unwrap();
     lora
 }
@@ -63,20 +67,26 @@ fn a_written_adapter_reads_back_bit_by_bit() {
     assert_eq!(read.config(), lora.config());
     assert!(read == lora, "values and places");
     assert_eq!(adapter::fingerprint(&read), adapter::fingerprint(&lora));
-    let error = adapter::write(&lora, &Origin { version: 1, base: "x".into(), base_fingerprint: "y".into() }, &path).unwrap_err();
+    let error =
+        adapter::write(&lora, &Origin { version: 1, base: "x".into(), base_fingerprint: "y".into() }, &path)
+            .unwrap_err();
     assert!(error.to_string().contains("exists already"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary folder stays");
 }
 
 #[test]
 fn an_adapter_for_another_base_is_refused_by_its_fingerprint_and_by_its_shapes() {
-    let (base, other, folder) = (checkpoint("tiny-llama"), checkpoint("tiny-qwen3"), tempfile::tempdir().unwrap());
+    let (base, other, folder) =
+        (checkpoint("tiny-llama"), checkpoint("tiny-qwen3"), tempfile::tempdir().unwrap());
     let path = folder.path().join("adapter");
     written(&path, &base);
     assert_ne!(base.fingerprint(), other.fingerprint());
     let error = adapter::read(&path, base.config(), &other.fingerprint()).unwrap_err();
     assert_eq!(error.kind(), Kind::Model);
-    assert!(error.to_string().contains("another base model") && error.to_string().contains(&base.fingerprint()), "{error}");
+    assert!(
+        error.to_string().contains("another base model") && error.to_string().contains(&base.fingerprint()),
+        "{error}"
+    );
     std::fs::remove_file(path.join("underdog.json")).unwrap();
     let error = adapter::read(&path, other.config(), &other.fingerprint()).unwrap_err();
     assert_eq!(error.kind(), Kind::Model);

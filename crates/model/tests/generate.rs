@@ -1,5 +1,6 @@
 //! Many prompts at once give what each gives alone, whatever is shared and however little fits, and what is shared is
 //! computed once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::ops::ControlFlow;
 use underdog_eval::model::Finish;
@@ -16,13 +17,21 @@ fn load(name: &str) -> Transformer {
 }
 
 /// Runs to the end and requires that every prompt is done once, with the tokens that were handed out before.
-fn run(model: &Transformer, lora: Option<&Lora>, prompts: &[Prompt], stop: &[u32], limits: Limits) -> Vec<Continuation> {
+fn run(
+    model: &Transformer,
+    lora: Option<&Lora>,
+    prompts: &[Prompt],
+    stop: &[u32],
+    limits: Limits,
+) -> Vec<Continuation> {
     let mut streamed: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
     let mut done: Vec<Option<Continuation>> = vec![None; prompts.len()];
     generate(model, lora, prompts, stop, limits, &mut |event| {
         match event {
             Event::Token(i, token) => streamed[i].push(token),
-            Event::Done(i, continuation) => assert_eq!(done[i].replace(continuation), None, "prompt {i} is done twice"),
+            Event::Done(i, continuation) => {
+                assert_eq!(done[i].replace(continuation), None, "prompt {i} is done twice")
+            }
         }
         ControlFlow::Continue(())
     });
@@ -71,17 +80,25 @@ fn many_prompts_at_once_give_what_each_gives_alone() {
     for name in ["tiny-llama", "tiny-gemma3"] {
         let model = load(name);
         let lora = adapter(&model);
-        let alone = |p: &Prompt, stop: &[u32]| run(&model, Some(&lora), std::slice::from_ref(p), stop, Limits::default()).remove(0);
+        let alone = |p: &Prompt, stop: &[u32]| {
+            run(&model, Some(&lora), std::slice::from_ref(p), stop, Limits::default()).remove(0)
+        };
         let free: Vec<Continuation> = prompts.iter().map(|p| alone(p, &[])).collect();
-        assert!(free.iter().zip(&prompts).all(|(done, p)| done.tokens.len() == p.max_new && done.finish == Finish::Length));
+        assert!(
+            free.iter()
+                .zip(&prompts)
+                .all(|(done, p)| done.tokens.len() == p.max_new && done.finish == Finish::Length)
+        );
         // Tokens that some of the answers reach: stopping frees rows at different times.
         let stop = [free[1].tokens[2], free[9].tokens[1]];
         let want: Vec<Continuation> = prompts.iter().map(|p| alone(p, &stop)).collect();
-        assert!(want.iter().any(|c| c.finish == Finish::Stop) && want.iter().any(|c| c.finish == Finish::Length));
+        assert!(
+            want.iter().any(|c| c.finish == Finish::Stop) && want.iter().any(|c| c.finish == Finish::Length)
+        );
         for rows in [1, 2, 5, 32] {
-            // Room for little more than the longest prompt, for some of them, for all.
-            for slots in [1, 90, 150, 16 * 1024] {
-                let got = run(&model, Some(&lora), &prompts, &stop, Limits { rows, slots });
+            // Room for little more than the longest prompt, for some of them, for all; and prompts taken in one by one.
+            for (slots, prefill) in [(1, 2048), (90, 1), (150, 2048), (16 * 1024, 2048), (16 * 1024, 30)] {
+                let got = run(&model, Some(&lora), &prompts, &stop, Limits { rows, slots, prefill });
                 for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                     let what = format!("{name}, prompt {i}, {rows} rows, {slots} slots");
                     assert_eq!((&got.tokens, got.finish), (&want.tokens, want.finish), "{what}");
@@ -99,11 +116,17 @@ fn many_prompts_at_once_give_what_each_gives_alone() {
 #[test]
 fn a_shared_beginning_that_leaves_no_room_in_one_piece_is_given_up() {
     let model = load("tiny-llama");
-    let prompt = |tail: usize, max_new| Prompt { tokens: [tokens(1, 10), tokens(tail as u64, tail)].concat(), max_new };
+    let prompt = |tail: usize, max_new| Prompt {
+        tokens: [tokens(1, 10), tokens(tail as u64, tail)].concat(),
+        max_new,
+    };
     // The first leaves the shared ten tokens at 5..15 of 36 slots; the second needs 6 and 19 more, with 5 and 21 free.
     let prompts = [prompt(2, 5), prompt(20, 6)];
-    let want: Vec<Continuation> = prompts.iter().map(|p| run(&model, None, &[p.clone()], &[], Limits::default()).remove(0)).collect();
-    let got = run(&model, None, &prompts, &[], Limits { rows: 1, slots: 36 });
+    let want: Vec<Continuation> = prompts
+        .iter()
+        .map(|p| run(&model, None, std::slice::from_ref(p), &[], Limits::default()).remove(0))
+        .collect();
+    let got = run(&model, None, &prompts, &[], Limits { rows: 1, slots: 36, ..Limits::default() });
     for (got, want) in got.iter().zip(&want) {
         assert_eq!(got.tokens, want.tokens);
     }

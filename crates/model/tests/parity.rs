@@ -1,5 +1,6 @@
 //! The transformer against transformers and PEFT: logits and adapter gradients of the tiny models, whose files are part of
 //! the repository, and of the catalogue's real weights where they are in the cache.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 mod common;
 
@@ -53,7 +54,11 @@ fn compare_case(name: &str, model: &Transformer, lora: Option<&Lora>, case: &Val
     let want = case["next_log_prob"].as_array().unwrap();
     for (place, score) in scores.iter().enumerate() {
         let want = want[place].as_f64().unwrap();
-        assert!((score.log_prob as f64 - want).abs() < 2e-4, "{name} log-prob {place}: {} but {want}", score.log_prob);
+        assert!(
+            (score.log_prob as f64 - want).abs() < 2e-4,
+            "{name} log-prob {place}: {} but {want}",
+            score.log_prob
+        );
     }
 }
 
@@ -111,7 +116,9 @@ fn sequences(rows: &Value, batch: &[usize]) -> Vec<Sequence> {
 fn gradients_follow_peft(name: &str, model: &Transformer) {
     let want = read_json(&format!("sft/{name}.json"));
     let lora = hashed_lora(model, &want["adapter_init"]);
-    let batch = want.get("batches").map_or_else(|| (0..want["rows"].as_array().unwrap().len()).collect(), |b| indices(&b[0]));
+    let batch = want
+        .get("batches")
+        .map_or_else(|| (0..want["rows"].as_array().unwrap().len()).collect(), |b| indices(&b[0]));
     let forest = Forest::merge(&sequences(&want["rows"], &batch));
     for keep in [Keep::All, Keep::WithoutMlp] {
         let (scores, tape) = model.forward(Some(&lora), &forest, StepOptions { keep, dropout: None });
@@ -130,16 +137,26 @@ fn compare_gradients(name: &str, lora: &Lora, gradients: &[f32], want: &Value) {
     of.values = gradients.to_vec();
     let mut seen = 0;
     for place in of.places() {
-        let part = if matches!(place.module, Module::Gate | Module::Up | Module::Down) { "mlp" } else { "self_attn" };
-        let stem = format!("base_model.model.model.layers.{}.{part}.{}", place.layer, place.module.peft_name());
+        let part = if matches!(place.module, Module::Gate | Module::Up | Module::Down) {
+            "mlp"
+        } else {
+            "self_attn"
+        };
+        let stem =
+            format!("base_model.model.model.layers.{}.{part}.{}", place.layer, place.module.peft_name());
         let (a, b) = of.split(place);
         for (which, got) in [("lora_A", a), ("lora_B", b)] {
             let want = &want[&format!("{stem}.{which}.weight")];
             let norm = got.iter().map(|&g| (g as f64).powi(2)).sum::<f64>().sqrt();
             let golden = want["norm"].as_f64().unwrap();
-            assert!((norm - golden).abs() <= 1e-3 * golden, "{name} {stem} {which}: norm {norm} but {golden}");
+            assert!(
+                (norm - golden).abs() <= 1e-3 * golden,
+                "{name} {stem} {which}: norm {norm} but {golden}"
+            );
             let Some(values) = want.get("values").map(floats) else { continue };
-            let picked: Vec<f32> = want.get("at").map_or_else(|| got.to_vec(), |at| indices(at).iter().map(|&i| got[i]).collect());
+            let picked: Vec<f32> = want
+                .get("at")
+                .map_or_else(|| got.to_vec(), |at| indices(at).iter().map(|&i| got[i]).collect());
             let error = relative_error(&picked, &values);
             assert!(error < 1e-3, "{name} {stem} {which}: relative error {error}");
             seen += 1;

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn the_backward_is_the_derivative_of_gate_and_of_up() {
         for kind in [Gate::Silu, Gate::GeluTanh] {
-            let (gate, up, da) = (hashed_values(2, 0, 50, 8.0), hashed_values(2, 1, 50, 4.0), hashed_values(2, 2, 50, 2.0));
+            let (gate, up, da) =
+                (hashed_values(2, 0, 50, 8.0), hashed_values(2, 1, 50, 4.0), hashed_values(2, 2, 50, 2.0));
             let (mut dgate, mut dup) = (gate.clone(), up.clone());
             backward(kind, &mut dgate, &mut dup, &da);
             let loss = |gate: &[f64], up: &[f64]| -> f64 {
@@ -122,7 +123,10 @@ mod tests {
             let mut a = vec![0.0; 50];
             forward(kind, &mut a, &gate, &up);
             for i in 0..50 {
-                assert!((a[i] as f64 - reference(kind, gate[i] as f64) * up[i] as f64).abs() < 2e-6, "{kind:?} [{i}]");
+                assert!(
+                    (a[i] as f64 - reference(kind, gate[i] as f64) * up[i] as f64).abs() < 2e-6,
+                    "{kind:?} [{i}]"
+                );
             }
         }
     }

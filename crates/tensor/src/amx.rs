@@ -143,7 +143,15 @@ fn rounded_rows(a: Mat<'_>) -> Vec<u16> {
 }
 
 /// Rows `first..` of the product into `c [rows, width]`, for the columns `columns` of `b` (from a whole block on).
-fn product(c: &mut [f32], width: usize, into: Into, a: &[u16], first: usize, b: &Packed, columns: std::ops::Range<usize>) {
+fn product(
+    c: &mut [f32],
+    width: usize,
+    into: Into,
+    a: &[u16],
+    first: usize,
+    b: &Packed,
+    columns: std::ops::Range<usize>,
+) {
     let (rows, depth) = (c.len() / width, b.depth());
     let mut scratch = [0.0f32; BLOCK * BLOCK];
     let tiles = kernel::Tiles::configure();
@@ -158,7 +166,8 @@ fn product(c: &mut [f32], width: usize, into: Into, a: &[u16], first: usize, b: 
             }
             tiles.block(block, panel, depth, &mut scratch, BLOCK, Into::Set);
             for i in 0..height {
-                let (to, from) = (&mut c[(row + i) * width + column..][..breadth], &scratch[i * BLOCK..][..breadth]);
+                let (to, from) =
+                    (&mut c[(row + i) * width + column..][..breadth], &scratch[i * BLOCK..][..breadth]);
                 match into {
                     Into::Set => to.copy_from_slice(from),
                     Into::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
@@ -211,7 +220,13 @@ mod kernel {
         /// # Panics
         /// Not here: callers made sure that AMX is available.
         pub fn configure() -> Self {
-            let mut configuration = Configuration { palette: 1, start_row: 0, reserved: [0; 14], columns: [0; 16], rows: [0; 16] };
+            let mut configuration = Configuration {
+                palette: 1,
+                start_row: 0,
+                reserved: [0; 14],
+                columns: [0; 16],
+                rows: [0; 16],
+            };
             configuration.columns[..8].fill(64);
             configuration.rows[..8].fill(16);
             // SAFETY: the configuration is a valid palette-1 table of 64 bytes, and AMX is available.
@@ -231,7 +246,13 @@ mod kernel {
             unsafe {
                 let corners = [c, c.add(16), c.add(16 * width), c.add(16 * width + 16)];
                 match into {
-                    Into::Set => asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack)),
+                    Into::Set => asm!(
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        options(nostack)
+                    ),
                     Into::Add => asm!(
                         "tileloadd tmm0, [{c0} + {s}*1]", "tileloadd tmm1, [{c1} + {s}*1]",
                         "tileloadd tmm2, [{c2} + {s}*1]", "tileloadd tmm3, [{c3} + {s}*1]",
@@ -326,7 +347,15 @@ mod tests {
             println!("this machine has no AMX: the tile kernel is not run here");
             return;
         }
-        for (m, n, k) in [(1, 32, 32), (1, 70, 33), (31, 40, 64), (33, 49, 95), (64, 64, 576), (150, 192, 100), (200, 65, 31)] {
+        for (m, n, k) in [
+            (1, 32, 32),
+            (1, 70, 33),
+            (31, 40, 64),
+            (33, 49, 95),
+            (64, 64, 576),
+            (150, 192, 100),
+            (200, 65, 31),
+        ] {
             let (a, b) = (hashed_values(1, 0, m * k, 2.0), hashed_values(1, 1, k * n, 2.0));
             let (ra, rb) = (rounded(&a), rounded(&b));
             let packed = Packed::pack(Mat::new(&b, k, n));

@@ -111,7 +111,12 @@ fn blocks(runs: &[Run], window: Option<usize>, rows: usize) -> Vec<Block> {
         next += run.len;
     }
     assert_eq!(next, rows, "runs must cover the batch");
-    let of = |run| (0..).step_by(BLOCK).take_while(move |&from| from < Run::len(run)).map(move |from| Block::of(run, from, window));
+    let of = |run| {
+        (0..)
+            .step_by(BLOCK)
+            .take_while(move |&from| from < Run::len(run))
+            .map(move |from| Block::of(run, from, window))
+    };
     runs.iter().flat_map(of).collect()
 }
 
@@ -134,7 +139,15 @@ fn by_block<'a>(blocks: &[Block], mut x: &'a mut [f32], width: usize) -> Vec<&'a
 
 /// The forward pass. `out` and `q` are `[T, H·D]`, `lse [T, H]` (natural log of the sum of exponentials of the scaled
 /// scores), `keys` and `values` `[slots, G·D]`.
-pub fn forward(out: &mut [f32], lse: &mut [f32], q: &[f32], keys: &[f32], values: &[f32], runs: &[Run], shape: Heads) {
+pub fn forward(
+    out: &mut [f32],
+    lse: &mut [f32],
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    runs: &[Run],
+    shape: Heads,
+) {
     let Heads { heads, kv_heads, head_size: d, scale, window } = shape;
     let (width, kv_width, per_group) = (heads * d, kv_heads * d, heads / kv_heads);
     let rows = q.len() / width;
@@ -145,7 +158,8 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], q: &[f32], keys: &[f32], values
     let tasks: Vec<_> = blocks.iter().zip(outs).zip(lses).collect();
     tasks.into_par_iter().for_each_init(Vec::new, |scores: &mut Vec<f32>, ((block, out), lse)| {
         // A single row's heads of one group are themselves rows of a matrix: one product serves them all.
-        let (count, queries, stride) = if block.len == 1 { (kv_heads, per_group, d) } else { (heads, block.len, width) };
+        let (count, queries, stride) =
+            if block.len == 1 { (kv_heads, per_group, d) } else { (heads, block.len, width) };
         scores.resize(queries * block.keys, 0.0);
         for unit in 0..count {
             let first = unit * (heads / count);
@@ -176,7 +190,14 @@ pub fn forward(out: &mut [f32], lse: &mut [f32], q: &[f32], keys: &[f32], values
                 let p = Mat::strided(&scores[column..], queries, span.len, block.keys);
                 let v = Mat::strided(&values[span.slot * kv_width + kv..], span.len, d, kv_width);
                 let into = if index == 0 { Into::Set } else { Into::Add };
-                matmul(MatMut::strided(&mut out[first * d..], queries, d, stride), into, 1.0, p, v, Threads::One);
+                matmul(
+                    MatMut::strided(&mut out[first * d..], queries, d, stride),
+                    into,
+                    1.0,
+                    p,
+                    v,
+                    Threads::One,
+                );
                 column += span.len;
             }
             for (i, sum) in sums.into_iter().enumerate() {
@@ -293,8 +314,22 @@ fn block_backward(
             let from = span.slot * kv_width + kv;
             let k = Mat::strided(&saved.k[from..], span.len, d, kv_width);
             let v = Mat::strided(&saved.v[from..], span.len, d, kv_width);
-            matmul(MatMut::strided(&mut p[column..], rows, span.len, n), Into::Set, scale, q, k.t(), Threads::One);
-            matmul(MatMut::strided(&mut dp[column..], rows, span.len, n), Into::Set, 1.0, dy, v.t(), Threads::One);
+            matmul(
+                MatMut::strided(&mut p[column..], rows, span.len, n),
+                Into::Set,
+                scale,
+                q,
+                k.t(),
+                Threads::One,
+            );
+            matmul(
+                MatMut::strided(&mut dp[column..], rows, span.len, n),
+                Into::Set,
+                1.0,
+                dy,
+                v.t(),
+                Threads::One,
+            );
             column += span.len;
         }
         block.mask(p, window);
@@ -311,8 +346,22 @@ fn block_backward(
             let weights = Mat::strided(&p[column..], rows, span.len, n);
             let into = if index == 0 { Into::Set } else { Into::Add };
             matmul(MatMut::strided(&mut dq[head * d..], rows, d, width), into, scale, ds, k, Threads::One);
-            matmul(MatMut::strided(&mut dk[from..], span.len, d, kv_width), Into::Add, scale, ds.t(), q, Threads::One);
-            matmul(MatMut::strided(&mut dv[from..], span.len, d, kv_width), Into::Add, 1.0, weights.t(), dy, Threads::One);
+            matmul(
+                MatMut::strided(&mut dk[from..], span.len, d, kv_width),
+                Into::Add,
+                scale,
+                ds.t(),
+                q,
+                Threads::One,
+            );
+            matmul(
+                MatMut::strided(&mut dv[from..], span.len, d, kv_width),
+                Into::Add,
+                1.0,
+                weights.t(),
+                dy,
+                Threads::One,
+            );
             column += span.len;
         }
     }
@@ -353,7 +402,8 @@ mod tests {
                     let g = h / (heads / kv_heads);
                     let at = (run.row + i) * heads * d + h * d;
                     let score = |&s: &usize| -> f64 {
-                        (0..d).map(|c| q[at + c] * k[s * kv_heads * d + g * d + c]).sum::<f64>() * scale as f64
+                        (0..d).map(|c| q[at + c] * k[s * kv_heads * d + g * d + c]).sum::<f64>()
+                            * scale as f64
                     };
                     let weights: Vec<f64> = seen.iter().map(|s| score(s).exp()).collect();
                     let total: f64 = weights.iter().sum();
@@ -374,7 +424,11 @@ mod tests {
             let shape = Heads { heads: 4, kv_heads: 2, head_size: 3, scale: 0.7, window };
             let runs = forest();
             let t = 75;
-            let (q, k, v) = (hashed_values(3, 0, t * 12, 3.0), hashed_values(3, 1, t * 6, 3.0), hashed_values(3, 2, t * 6, 3.0));
+            let (q, k, v) = (
+                hashed_values(3, 0, t * 12, 3.0),
+                hashed_values(3, 1, t * 6, 3.0),
+                hashed_values(3, 2, t * 6, 3.0),
+            );
             let dout = hashed_values(3, 3, t * 12, 2.0);
             let (mut out, mut lse) = (vec![0.0; t * 12], vec![0.0; t * 4]);
             forward(&mut out, &mut lse, &q, &k, &v, &runs, shape);
@@ -386,16 +440,26 @@ mod tests {
             let g = backward(&dout, saved, &runs, shape);
             let some = |x: &[f32]| -> Vec<f32> { x[..60].to_vec() };
             let with = |x: &[f64], all: &[f64]| -> Vec<f64> { x.iter().chain(&all[60..]).copied().collect() };
-            assert_gradient("dq", &some(&g.dq), &some(&q), |x| definition(&with(x, &qw), &kw, &vw, &dout, &runs, shape));
-            assert_gradient("dk", &some(&g.dk), &some(&k), |x| definition(&qw, &with(x, &kw), &vw, &dout, &runs, shape));
-            assert_gradient("dv", &some(&g.dv), &some(&v), |x| definition(&qw, &kw, &with(x, &vw), &dout, &runs, shape));
+            assert_gradient("dq", &some(&g.dq), &some(&q), |x| {
+                definition(&with(x, &qw), &kw, &vw, &dout, &runs, shape)
+            });
+            assert_gradient("dk", &some(&g.dk), &some(&k), |x| {
+                definition(&qw, &with(x, &kw), &vw, &dout, &runs, shape)
+            });
+            assert_gradient("dv", &some(&g.dv), &some(&v), |x| {
+                definition(&qw, &kw, &with(x, &vw), &dout, &runs, shape)
+            });
         }
     }
 
     #[test]
     fn one_row_at_a_time_is_the_same_as_all_rows_at_once() {
         let shape = Heads { heads: 4, kv_heads: 2, head_size: 8, scale: 0.3, window: Some(5) };
-        let (q, k, v) = (hashed_values(4, 0, 20 * 32, 3.0), hashed_values(4, 1, 20 * 16, 3.0), hashed_values(4, 2, 20 * 16, 3.0));
+        let (q, k, v) = (
+            hashed_values(4, 0, 20 * 32, 3.0),
+            hashed_values(4, 1, 20 * 16, 3.0),
+            hashed_values(4, 2, 20 * 16, 3.0),
+        );
         let whole = [Run { row: 0, len: 20, position: 0, slot: 0, past: vec![] }];
         let (mut want, mut lse) = (vec![0.0; 20 * 32], vec![0.0; 20 * 4]);
         forward(&mut want, &mut lse, &q, &k, &v, &whole, shape);

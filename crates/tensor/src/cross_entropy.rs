@@ -48,7 +48,11 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 /// The targets of one chunk of rows: `targets` is sorted by row.
-fn chunks<'t>(targets: &'t [Target], rows: usize, step: usize) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> + 't {
+fn chunks<'t>(
+    targets: &'t [Target],
+    rows: usize,
+    step: usize,
+) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> + 't {
     assert!(targets.is_sorted_by_key(|t| t.row), "targets must be sorted by row");
     assert!(targets.last().is_none_or(|t| t.row < rows), "a target lies past the last row");
     (0..rows).step_by(step).map(move |from| {
@@ -160,7 +164,8 @@ mod tests {
         let targets = [target(0, 3), target(2, 10), target(2, 0), target(2, 0), target(4, 7)];
         let d = [0.5, -1.0, 2.0, 0.25, 1.5];
         let log_prob = |h: &[f64], t: &Target| -> f64 {
-            let logit = |j: usize| -> f64 { (0..c).map(|i| h[t.row * c + i] * weight[j * c + i] as f64).sum() };
+            let logit =
+                |j: usize| -> f64 { (0..c).map(|i| h[t.row * c + i] * weight[j * c + i] as f64).sum() };
             logit(t.token as usize) - (0..v).map(|j| logit(j).exp()).sum::<f64>().ln()
         };
         let wide: Vec<f64> = hidden.iter().map(|&x| x as f64).collect();
@@ -168,7 +173,9 @@ mod tests {
             assert!((score.log_prob as f64 - log_prob(&wide, t)).abs() < 1e-5, "{t:?}");
         }
         let got = backward(&head, &hidden, &targets, &d);
-        assert_gradient("hidden", &got, &hidden, |h| targets.iter().zip(&d).map(|(t, d)| log_prob(h, t) * *d as f64).sum());
+        assert_gradient("hidden", &got, &hidden, |h| {
+            targets.iter().zip(&d).map(|(t, d)| log_prob(h, t) * *d as f64).sum()
+        });
     }
 
     #[test]

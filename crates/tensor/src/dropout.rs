@@ -22,7 +22,8 @@ impl Dropout {
     pub fn apply(&self, x: &[f32]) -> Vec<f32> {
         let threshold = (self.rate as f64 * (1u64 << 32) as f64) as u64;
         let scale = 1.0 / (1.0 - self.rate);
-        let keep = |i: usize| (mix(self.key ^ (i as u64).wrapping_mul(0xd134_2543_de82_ef95)) >> 32) >= threshold;
+        let keep =
+            |i: usize| (mix(self.key ^ (i as u64).wrapping_mul(0xd134_2543_de82_ef95)) >> 32) >= threshold;
         x.iter().enumerate().map(|(i, &v)| if keep(i) { v * scale } else { 0.0 }).collect()
     }
 }

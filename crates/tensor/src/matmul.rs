@@ -87,7 +87,10 @@ impl<'a> MatMut<'a> {
 
 fn check(len: usize, rows: usize, columns: usize, row_stride: usize) {
     let last = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
-    assert!(last <= len, "a view of {rows} × {columns} with rows {row_stride} apart needs {last} values, not {len}");
+    assert!(
+        last <= len,
+        "a view of {rows} × {columns} with rows {row_stride} apart needs {last} values, not {len}"
+    );
 }
 
 /// What happens to the values that the output holds already.
@@ -111,7 +114,14 @@ pub enum Threads {
 /// `c = factor · a b` or `c += factor · a b`, with `a [m, k]`, `b [k, n]`, `c [m, n]`.
 pub fn matmul(c: MatMut<'_>, into: Into, factor: f32, a: Mat<'_>, b: Mat<'_>, threads: Threads) {
     let (m, n, k) = (c.rows, c.columns, a.columns);
-    assert_eq!((a.rows, b.rows, b.columns), (m, k, n), "matmul: [{m}, {n}] from [{}, {k}] · [{}, {}]", a.rows, b.rows, b.columns);
+    assert_eq!(
+        (a.rows, b.rows, b.columns),
+        (m, k, n),
+        "matmul: [{m}, {n}] from [{}, {k}] · [{}, {}]",
+        a.rows,
+        b.rows,
+        b.columns
+    );
     if m == 0 || n == 0 {
         return;
     }
@@ -157,7 +167,13 @@ pub fn matmul(c: MatMut<'_>, into: Into, factor: f32, a: Mat<'_>, b: Mat<'_>, th
 mod tests {
     use super::*;
 
-    fn naive(a: impl Fn(usize, usize) -> f32, b: impl Fn(usize, usize) -> f32, m: usize, n: usize, k: usize) -> Vec<f64> {
+    fn naive(
+        a: impl Fn(usize, usize) -> f32,
+        b: impl Fn(usize, usize) -> f32,
+        m: usize,
+        n: usize,
+        k: usize,
+    ) -> Vec<f64> {
         let mut c = vec![0.0; m * n];
         for i in 0..m {
             for j in 0..n {
@@ -176,9 +192,23 @@ mod tests {
             let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             for threads in [Threads::One, Threads::All] {
                 let mut c = vec![1.0; m * n];
-                matmul(MatMut::new(&mut c, m, n), Into::Set, 2.0, Mat::new(&a, m, k), Mat::new(&b, k, n), threads);
+                matmul(
+                    MatMut::new(&mut c, m, n),
+                    Into::Set,
+                    2.0,
+                    Mat::new(&a, m, k),
+                    Mat::new(&b, k, n),
+                    threads,
+                );
                 let mut d = vec![1.0; m * n];
-                matmul(MatMut::new(&mut d, m, n), Into::Add, 1.0, Mat::new(&a, m, k), Mat::new(&transposed, n, k).t(), threads);
+                matmul(
+                    MatMut::new(&mut d, m, n),
+                    Into::Add,
+                    1.0,
+                    Mat::new(&a, m, k),
+                    Mat::new(&transposed, n, k).t(),
+                    threads,
+                );
                 for i in 0..m * n {
                     assert!((c[i] as f64 - 2.0 * want[i]).abs() < 1e-4, "set [{i}]");
                     assert!((d[i] as f64 - 1.0 - want[i]).abs() < 1e-4, "add [{i}]");
@@ -190,7 +220,14 @@ mod tests {
     #[test]
     fn an_empty_sum_sets_zero() {
         let mut c = [3.0; 2];
-        matmul(MatMut::new(&mut c, 1, 2), Into::Set, 1.0, Mat::new(&[], 1, 0), Mat::new(&[], 0, 2), Threads::One);
+        matmul(
+            MatMut::new(&mut c, 1, 2),
+            Into::Set,
+            1.0,
+            Mat::new(&[], 1, 0),
+            Mat::new(&[], 0, 2),
+            Threads::One,
+        );
         assert_eq!(c, [0.0; 2]);
     }
 

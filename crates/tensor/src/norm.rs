@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn the_backward_is_the_derivative_on_every_instruction_set() {
-        let (x, weight, dy) = (hashed_values(1, 0, 37, 2.0), hashed_values(1, 1, 37, 2.0), hashed_values(1, 2, 37, 2.0));
+        let (x, weight, dy) =
+            (hashed_values(1, 0, 37, 2.0), hashed_values(1, 1, 37, 2.0), hashed_values(1, 2, 37, 2.0));
         for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
             let mut dx = vec![0.0; 37];
             row_backward_on(isa, &mut dx, &x, &weight, 1e-5, &dy);

@@ -20,6 +20,9 @@ pub fn assert_gradient(name: &str, got: &[f32], at: &[f32], f: impl Fn(&[f64]) -
     let largest = want.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     assert!(largest > 0.0, "{name}: the gradient is zero everywhere, so nothing is tested");
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        assert!((*got as f64 - want).abs() <= 1e-5 * largest, "{name}[{i}]: got {got}, want {want}, largest {largest}");
+        assert!(
+            (*got as f64 - want).abs() <= 1e-5 * largest,
+            "{name}[{i}]: got {got}, want {want}, largest {largest}"
+        );
     }
 }

@@ -11,6 +11,6 @@ mod gradient;
 mod hash;
 
 pub use close::{assert_close, numbers, relative_error};
-pub use gradient::assert_gradient;
 pub use golden::{golden, read_json};
+pub use gradient::assert_gradient;
 pub use hash::{Rng, hashed_values, mix};

@@ -37,7 +37,9 @@ fn folder(root: &Path, step: usize) -> PathBuf {
 /// Steps of the complete checkpoints, ascending.
 fn steps(root: &Path) -> Vec<usize> {
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
-    let name = |e: std::fs::DirEntry| e.file_name().to_string_lossy().strip_prefix("step-").and_then(|n| n.parse().ok());
+    let name = |e: std::fs::DirEntry| {
+        e.file_name().to_string_lossy().strip_prefix("step-").and_then(|n| n.parse().ok())
+    };
     let mut steps: Vec<usize> = entries.flatten().filter_map(name).collect();
     steps.sort();
     steps
@@ -84,22 +86,28 @@ pub fn remove_unfinished(root: &Path) {
 pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>> {
     let Some(&step) = steps(root).last() else { return Ok(None) };
     let path = folder(root, step);
-    let broken = |what: &str, found: String| Error::new(Kind::Model, what).found(found).at(path.display().to_string());
+    let broken =
+        |what: &str, found: String| Error::new(Kind::Model, what).found(found).at(path.display().to_string());
     let read = |name: &str| {
-        std::fs::read(path.join(name)).map_err(|e| Error::io("cannot read the checkpoint", &path.join(name), &e))
+        std::fs::read(path.join(name))
+            .map_err(|e| Error::io("cannot read the checkpoint", &path.join(name), &e))
     };
-    let state: State =
-        serde_json::from_slice(&read(STATE)?).map_err(|e| broken("the checkpoint is not readable", e.to_string()))?;
+    let state: State = serde_json::from_slice(&read(STATE)?)
+        .map_err(|e| broken("the checkpoint is not readable", e.to_string()))?;
     if state.version > VERSION {
-        return Err(broken("the checkpoint is of a newer version", state.version.to_string()).expected(format!("at most {VERSION}")));
+        return Err(broken("the checkpoint is of a newer version", state.version.to_string())
+            .expected(format!("at most {VERSION}")));
     }
     if state.run != run {
         return Err(broken("the checkpoint belongs to another run", state.run.clone())
             .expected(run.to_string())
-            .hint("recipe, rows and base must be those the run began with; leave --resume out to start anew"));
+            .hint(
+                "recipe, rows and base must be those the run began with; leave --resume out to start anew",
+            ));
     }
     let bytes = read(TENSORS)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
+    let tensors =
+        SafeTensors::deserialize(&bytes).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
     let values = |name: &str| -> Result<Vec<f32>> {
         let tensor = tensors.tensor(name).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
         Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())

@@ -53,7 +53,9 @@ impl Plan {
 
 /// Rows in order, a new part whenever the next row would not fit into `tokens`.
 fn split(rows: &[&Example], tokens: usize) -> Vec<(Vec<usize>, Forest)> {
-    let merge = |part: &[usize]| Forest::merge(&part.iter().map(|&i| rows[i].sequence.clone()).collect::<Vec<Sequence>>());
+    let merge = |part: &[usize]| {
+        Forest::merge(&part.iter().map(|&i| rows[i].sequence.clone()).collect::<Vec<Sequence>>())
+    };
     let mut parts: Vec<(Vec<usize>, Forest)> = Vec::new();
     for i in 0..rows.len() {
         if let Some((part, forest)) = parts.last_mut() {
@@ -83,7 +85,9 @@ mod tests {
     fn rows_that_share_a_prompt_stay_together_while_they_fit() {
         let examples: Vec<Example> = (0..6).map(|i| example(9, 10 + i)).collect();
         let rows: Vec<&Example> = examples.iter().collect();
-        let sizes = |tokens| split(&rows, tokens).iter().map(|(part, f)| (part.len(), f.tokens().len())).collect::<Vec<_>>();
+        let sizes = |tokens| {
+            split(&rows, tokens).iter().map(|(part, f)| (part.len(), f.tokens().len())).collect::<Vec<_>>()
+        };
         assert_eq!(sizes(1000), [(6, 50 + 6 * 7)]);
         assert_eq!(sizes(70), [(2, 64), (2, 64), (2, 64)]);
         assert_eq!(sizes(1), [(1, 57); 6], "a row that does not fit goes alone");

@@ -84,10 +84,9 @@ impl Recipe {
             table.insert(key.trim().into(), parsed.unwrap_or_else(|| toml::Value::String(value.into())));
         }
         let wrong = |e: toml::de::Error| {
-            Error::new(Kind::Usage, "the recipe is not right").found(e.message().to_string()).hint(
-                "keys are those of [recipe] in task.toml: epochs, steps, batch, lr, warmup, weight_decay, clip, rank, alpha, \
-                 dropout, targets, seed, precision, save_every, memory_mib, base, method",
-            )
+            Error::new(Kind::Usage, "the recipe is not right")
+                .found(e.message().to_string())
+                .hint("the recipe is [recipe] in task.toml, with every --set key=value on top")
         };
         let recipe: Recipe = toml::Value::Table(whole_numbers_as_floats(table)).try_into().map_err(wrong)?;
         recipe.check()?;

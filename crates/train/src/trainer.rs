@@ -149,7 +149,8 @@ pub fn train(
     stop: &AtomicBool,
     on_step: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(Lora, Summary)> {
-    std::fs::create_dir_all(files.checkpoints()).map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
+    std::fs::create_dir_all(files.checkpoints())
+        .map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
     let mut run = Run::begin(model, examples, recipe, files)?;
     let (began, first_step) = (Instant::now(), run.state.step);
     while run.state.step < run.steps {
@@ -161,9 +162,12 @@ pub fn train(
             checkpoint::write(&files.checkpoints(), &run.state, &run.lora.values, &run.optimiser)?;
         }
         if stopped && run.state.step < run.steps {
-            return Err(Error::new(Kind::Stopped, format!("training was stopped after step {} of {}", run.state.step, run.steps))
-                .at(files.checkpoints().display().to_string())
-                .hint("run the same command with --resume to go on from here"));
+            return Err(Error::new(
+                Kind::Stopped,
+                format!("training was stopped after step {} of {}", run.state.step, run.steps),
+            )
+            .at(files.checkpoints().display().to_string())
+            .hint("run the same command with --resume to go on from here"));
         }
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -172,11 +176,22 @@ pub fn train(
 }
 
 impl<'a> Run<'a> {
-    fn begin(model: &'a LanguageModel, examples: &'a [Example], recipe: &'a Recipe, files: &'a RunFiles) -> Result<Self> {
+    fn begin(
+        model: &'a LanguageModel,
+        examples: &'a [Example],
+        recipe: &'a Recipe,
+        files: &'a RunFiles,
+    ) -> Result<Self> {
         let identity = identity(model, examples, recipe);
         let mut lora = Lora::fresh(model.transformer.config(), recipe.lora()?, recipe.seed);
         let mut optimiser = AdamW::new(lora.values.len());
-        let mut state = State { version: checkpoint::VERSION, step: 0, run: identity.clone(), flat_tokens: 0, tree_tokens: 0 };
+        let mut state = State {
+            version: checkpoint::VERSION,
+            step: 0,
+            run: identity.clone(),
+            flat_tokens: 0,
+            tree_tokens: 0,
+        };
         checkpoint::remove_unfinished(&files.checkpoints());
         let saved = if files.resume { checkpoint::latest(&files.checkpoints(), &identity)? } else { None };
         if let Some((saved, values, moments)) = saved {
@@ -190,9 +205,12 @@ impl<'a> Run<'a> {
         let steps = recipe.total_steps(examples.len());
         if state.step < steps && files.adapter().exists() {
             // Without its checkpoint nothing says that this adapter is what this run would make.
-            return Err(Error::new(Kind::Usage, "the folder holds a finished adapter without its last checkpoint")
-                .at(files.adapter().display().to_string())
-                .hint("start anew in another folder"));
+            return Err(Error::new(
+                Kind::Usage,
+                "the folder holds a finished adapter without its last checkpoint",
+            )
+            .at(files.adapter().display().to_string())
+            .hint("start anew in another folder"));
         }
         metrics::rewrite(&files.metrics(), &metrics::read_until(&files.metrics(), state.step)?)?;
         let gradients = vec![0.0; lora.values.len()];
@@ -204,10 +222,11 @@ impl<'a> Run<'a> {
         let picked = batch_rows(self.examples.len(), recipe.batch, recipe.seed, step);
         let rows: Vec<&Example> = picked.iter().map(|&i| &self.examples[i]).collect();
         self.gradients.fill(0.0);
-        let key = mix(recipe.seed ^ mix(step as u64 ^ 0x64_726f_70));
+        let key = mix(recipe.seed ^ mix(step as u64 ^ 0x6472_6f70));
         let dropout = (recipe.dropout > 0.0).then_some(Dropout { rate: recipe.dropout as f32, key });
         let memory = recipe.memory_mib << 20;
-        let outcome = accumulate(&self.model.transformer, &self.lora, &rows, memory, dropout, &mut self.gradients);
+        let outcome =
+            accumulate(&self.model.transformer, &self.lora, &rows, memory, dropout, &mut self.gradients);
         let grad_norm = clip(&mut self.gradients, recipe.clip);
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
             return Err(self.not_finite(step, &rows, outcome.loss, grad_norm));

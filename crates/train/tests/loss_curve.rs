@@ -3,6 +3,7 @@
 //! The tolerances are set by what each mistake would change (measured when the goldens were made, largest relative
 //! difference of the losses): noise of f32 2e-7, another epsilon 3e-5, no weight decay 5e-5, another β₂ 4e-4, no clipping
 //! 3e-3. So 1e-5 on the tiny model sees all of them; the real one has more noise, and 1e-4 sees most.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use serde_json::Value;
 use std::path::Path;
@@ -53,14 +54,19 @@ fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
     let model = Transformer::load(&Checkpoint::open(path).unwrap(), Precision::F32).unwrap();
     let mut lora = initial(&model, &golden["adapter_init"]);
     let examples = examples(&golden["rows"]);
-    let (losses, norms, rates) = (numbers(&golden["losses"]), numbers(&golden["grad_norms"]), numbers(&golden["learning_rates"]));
+    let (losses, norms, rates) =
+        (numbers(&golden["losses"]), numbers(&golden["grad_norms"]), numbers(&golden["learning_rates"]));
     let decay = golden["adamw"]["weight_decay"].as_f64().unwrap();
     let peak = rates.iter().copied().fold(0.0, f64::max);
     let mut optimiser = AdamW::new(lora.values.len());
     let (mut loss_error, mut norm_error) = (0.0f64, 0.0f64);
     for (step, rate) in rates.iter().enumerate() {
-        assert!((learning_rate(peak, 0.2, step, 20) - rate).abs() < 1e-9 * peak, "the schedule is the golden's");
-        let rows: Vec<&Example> = numbers(&golden["batches"][step]).into_iter().map(|i| &examples[i as usize]).collect();
+        assert!(
+            (learning_rate(peak, 0.2, step, 20) - rate).abs() < 1e-9 * peak,
+            "the schedule is the golden's"
+        );
+        let rows: Vec<&Example> =
+            numbers(&golden["batches"][step]).into_iter().map(|i| &examples[i as usize]).collect();
         let mut gradients = vec![0.0; lora.values.len()];
         let outcome = accumulate(&model, &lora, &rows, mib << 20, None, &mut gradients);
         let norm = clip(&mut gradients, golden["max_grad_norm"].as_f64().unwrap());

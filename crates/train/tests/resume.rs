@@ -1,12 +1,13 @@
 //! A run that is cut off at any step and resumed gives the bytes of the undisturbed run.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use underdog_eval::Kind;
 use underdog_eval::model::{Message, Role};
 use underdog_model::catalogue::Cache;
-use underdog_model::linear::Precision;
 use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::linear::Precision;
 use underdog_testkit::golden;
 use underdog_train::checkpoint::{self, State, latest};
 use underdog_train::data::{Example, Row, tokenize};
@@ -15,7 +16,12 @@ use underdog_train::trainer::{RunFiles, train};
 
 fn model() -> LanguageModel {
     let path = golden("models/tiny-llama");
-    LanguageModel::load(&Reference { base: path.display().to_string(), adapter: None }, &Cache::at("."), Precision::F32).unwrap()
+    LanguageModel::load(
+        &Reference { base: path.display().to_string(), adapter: None },
+        &Cache::at("."),
+        Precision::F32,
+    )
+    .unwrap()
 }
 
 fn rows(model: &LanguageModel) -> Vec<Example> {
@@ -93,7 +99,8 @@ fn another_recipe_does_not_resume_it() {
     let model = model();
     let files = RunFiles { directory: cut.path().to_path_buf(), resume: true };
     let other = Recipe { lr: 1.0, ..recipe() };
-    let error = train(&model, &rows(&model), &other, &files, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let error =
+        train(&model, &rows(&model), &other, &files, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("another run"), "{error}");
 }
 

@@ -26,16 +26,32 @@ const TYPES: [OnDisk; 6] = [
         constant: "RECORD_VERSION",
         sample: Some("crates/eval/tests/data/record.v{}.jsonl"),
     },
-    OnDisk { name: "task", file: "crates/eval/src/task.rs", constant: "TASK_VERSION", sample: None },
+    OnDisk {
+        name: "task",
+        file: "crates/eval/src/task.rs",
+        constant: "TASK_VERSION",
+        sample: Some("crates/eval/tests/data/task.v{}.toml"),
+    },
+    // Part of the task and of the record; its version is in its fingerprint, which a test of the task's sample pins.
     OnDisk { name: "harness", file: "crates/eval/src/harness.rs", constant: "HARNESS_VERSION", sample: None },
     OnDisk {
         name: "report",
         file: "crates/eval/src/report/mod.rs",
         constant: "REPORT_VERSION",
-        sample: None,
+        sample: Some("crates/eval/tests/data/report.v{}.json"),
     },
-    OnDisk { name: "adapter", file: "crates/model/src/adapter.rs", constant: "VERSION", sample: None },
-    OnDisk { name: "checkpoint", file: "crates/train/src/checkpoint.rs", constant: "VERSION", sample: None },
+    OnDisk {
+        name: "adapter",
+        file: "crates/model/src/adapter.rs",
+        constant: "VERSION",
+        sample: Some("crates/model/tests/data/adapter.v{}"),
+    },
+    OnDisk {
+        name: "checkpoint",
+        file: "crates/train/src/checkpoint.rs",
+        constant: "VERSION",
+        sample: Some("crates/train/tests/data/checkpoint.v{}"),
+    },
 ];
 
 /// Every type of the table has its constant and its samples, and every such constant is in the table.
@@ -155,11 +171,11 @@ mod tests {
 
     #[test]
     fn a_second_version_needs_samples_and_a_first_one_does_not() {
-        let path = "crates/model/src/adapter.rs";
-        let first = Repository::of(&[(path, "//! x\npub const VERSION: u32 = 1;\n")]);
+        let path = "crates/eval/src/harness.rs";
+        let first = Repository::of(&[(path, "//! x\npub const HARNESS_VERSION: u32 = 1;\n")]);
         assert_eq!(versions(&first), []);
         assert_eq!(without_sample(&first).len(), 1);
-        let second = Repository::of(&[(path, "//! x\npub const VERSION: u32 = 2;\n")]);
+        let second = Repository::of(&[(path, "//! x\npub const HARNESS_VERSION: u32 = 2;\n")]);
         assert_eq!(versions(&second).len(), 1);
     }
 

@@ -26,7 +26,9 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|e| {
-        Error::new(Kind::Data, "cannot read the message from stdin").expected("UTF-8 text").found(e.to_string())
+        Error::new(Kind::Data, "cannot read the message from stdin")
+            .expected("UTF-8 text")
+            .found(e.to_string())
     })?;
     let message = Message { role: Role::User, content: text.trim_end_matches('\n').to_string() };
     let messages: Vec<Message> = opening.into_iter().chain([message]).collect();
@@ -50,14 +52,19 @@ impl Talk<'_> {
         let request = Request { messages: messages.to_vec(), max_new_tokens: self.max_new_tokens };
         self.model.stream(&request, &mut |piece| {
             let shown = if show { self.output.print(piece) } else { Ok(()) };
-            if shown.is_err() || self.environment.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if shown.is_err() || self.environment.stopped() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
     }
 
     fn converse(&self, mut messages: Vec<Message>) -> Result<()> {
         self.output.say("Type a message and press Enter; an empty line or Ctrl-D ends the conversation.");
         for line in std::io::stdin().lock().lines() {
-            let line = line.map_err(|e| Error::new(Kind::Data, "cannot read the message").found(e.to_string()))?;
+            let line =
+                line.map_err(|e| Error::new(Kind::Data, "cannot read the message").found(e.to_string()))?;
             if line.trim().is_empty() {
                 break;
             }

@@ -7,11 +7,11 @@ use crate::progress::Meter;
 use crate::run_folder;
 use crate::verbs::{load_model, say_skipped};
 use std::ops::ControlFlow;
+use underdog_eval::Result;
 use underdog_eval::model::Model;
 use underdog_eval::runner::{EvalSettings, Evaluation, evaluate};
 use underdog_eval::split::EvalSet;
 use underdog_eval::task::Task;
-use underdog_eval::Result;
 
 /// Runs the verb.
 pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output) -> Result<()> {

@@ -13,18 +13,23 @@ use crate::progress::Download;
 use underdog_eval::split::ReadOptions;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue;
-use underdog_model::linear::Precision;
 use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::linear::Precision;
 
 /// Loads a model; a catalogue model that is not in the cache is pulled first.
-pub fn load_model(text: &str, precision: &str, environment: &Environment, output: &Output) -> Result<LanguageModel> {
+pub fn load_model(
+    text: &str,
+    precision: &str,
+    environment: &Environment,
+    output: &Output,
+) -> Result<LanguageModel> {
     let precision = Precision::parse(precision)?;
     let reference = Reference::parse(text)?;
-    if reference.locate(&environment.cache).is_err() {
-        if let Ok(entry) = catalogue::find(&reference.base) {
-            output.say(&format!("{} is not in the cache yet", entry.name));
-            underdog_model::pull::pull(entry, &environment.cache, &Download::default())?;
-        }
+    if reference.locate(&environment.cache).is_err()
+        && let Ok(entry) = catalogue::find(&reference.base)
+    {
+        output.say(&format!("{} is not in the cache yet", entry.name));
+        underdog_model::pull::pull(entry, &environment.cache, &Download::default())?;
     }
     LanguageModel::load(&reference, &environment.cache, precision)
 }
@@ -33,7 +38,12 @@ pub fn load_model(text: &str, precision: &str, environment: &Environment, output
 ///
 /// # Errors
 /// As [`load_model`]; a base with an adapter, because training starts a fresh one and would silently leave it out.
-pub fn load_base(text: &str, precision: &str, environment: &Environment, output: &Output) -> Result<LanguageModel> {
+pub fn load_base(
+    text: &str,
+    precision: &str,
+    environment: &Environment,
+    output: &Output,
+) -> Result<LanguageModel> {
     if let Some(adapter) = Reference::parse(text)?.adapter {
         return Err(Error::new(Kind::Usage, "training starts from a base without an adapter")
             .found(format!("`{text}`"))

@@ -18,9 +18,10 @@ pub fn run(verb: &ModelsVerb, environment: &Environment, output: &Output) -> Res
         ModelsVerb::Pull { name } => {
             let entry = catalogue::find(name)?;
             let pulled = pull(entry, &environment.cache, &Download::default())?;
-            output.result(&json!({"name": name, "path": pulled.path, "source": pulled.source, "bytes": entry.bytes()}), || {
-                format!("{name} is at {}", pulled.path.display())
-            })
+            output.result(
+                &json!({"name": name, "path": pulled.path, "source": pulled.source, "bytes": entry.bytes()}),
+                || format!("{name} is at {}", pulled.path.display()),
+            )
         }
         ModelsVerb::Inspect { model } => inspect(model, environment, output),
     }
@@ -38,7 +39,10 @@ fn list(environment: &Environment, output: &Output) -> Result<()> {
         let line = |entry: &catalogue::Entry| {
             let state = if cached(entry).is_some() { "in the cache" } else { "not pulled" };
             let megabytes = entry.bytes() / 1_000_000;
-            format!("{:<22} {megabytes:>4} MB  {state:<12}  {}\n{:<22} {}", entry.name, entry.summary, "", entry.licence)
+            format!(
+                "{:<22} {megabytes:>4} MB  {state:<12}  {}\n{:<22} {}",
+                entry.name, entry.summary, "", entry.licence
+            )
         };
         entries.iter().map(line).collect::<Vec<_>>().join("\n")
     })
@@ -55,7 +59,12 @@ fn inspect(model: &str, environment: &Environment, output: &Output) -> Result<()
             match value {
                 Value::Array(types) => types.iter().for_each(|t| {
                     let text = |key: &str| t[key].as_str().map_or_else(|| t[key].to_string(), str::to_string);
-                    lines.push(format!("{:<16} {:>5} tensors  {:>12} bytes", text("name"), text("tensors"), text("bytes")));
+                    lines.push(format!(
+                        "{:<16} {:>5} tensors  {:>12} bytes",
+                        text("name"),
+                        text("tensors"),
+                        text("bytes")
+                    ));
                 }),
                 Value::String(text) => lines.push(format!("{name:<16} {text}")),
                 Value::Null => {}

@@ -40,7 +40,12 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let examples = examples(&task, rows.samples(), &model)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
-    output.say(&format!("{}: {} rows to learn from, everything goes to {}", task.name, examples.len(), folder.display()));
+    output.say(&format!(
+        "{}: {} rows to learn from, everything goes to {}",
+        task.name,
+        examples.len(),
+        folder.display()
+    ));
 
     let settings = |name: &str| EvalSettings {
         record_path: folder.join(name),
@@ -54,10 +59,21 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     model.adopt(lora, &files.adapter());
     let tuned = measure("tuned", &task, &set, &mut model, &settings("tuned.jsonl"), environment)?;
 
-    let finished = Finished { task: &task, recipe: &recipe, files: &files, base, tuned, summary, precision: model.precision() };
-    let mut notes: Vec<String> = [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
+    let finished = Finished {
+        task: &task,
+        recipe: &recipe,
+        files: &files,
+        base,
+        tuned,
+        summary,
+        precision: model.precision(),
+    };
+    let mut notes: Vec<String> =
+        [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
     if options.allow_leakage {
-        notes.push("Inputs that stand both in the training rows and in the measured rows were allowed.".into());
+        notes.push(
+            "Inputs that stand both in the training rows and in the measured rows were allowed.".into(),
+        );
     }
     let (report, path) = finished.report(arguments, &notes)?;
     let object = json!({
@@ -93,7 +109,10 @@ struct Finished<'a> {
 impl Finished<'_> {
     /// Makes and writes the report; gives it and the path of its page.
     fn report(&self, arguments: &RunArguments, notes: &[String]) -> Result<(ReportData, PathBuf)> {
-        let candidate = |role: &str, evaluation: &Evaluation| CandidateResult { role: role.into(), evaluation: evaluation.clone() };
+        let candidate = |role: &str, evaluation: &Evaluation| CandidateResult {
+            role: role.into(),
+            evaluation: evaluation.clone(),
+        };
         let candidates = vec![candidate("base", &self.base), candidate("tuned", &self.tuned)];
         let mut report = ReportData::new(self.task, candidates, self.recipe.seed)?;
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;

@@ -7,10 +7,10 @@ use crate::progress::Meter;
 use crate::run_folder;
 use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
+use underdog_eval::Result;
 use underdog_eval::sample::Sample;
 use underdog_eval::split::Split;
 use underdog_eval::task::Task;
-use underdog_eval::Result;
 use underdog_model::language_model::LanguageModel;
 use underdog_model::lora::Lora;
 use underdog_train::data::{Example, Row, tokenize};
@@ -109,7 +109,8 @@ fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Resu
     let shown: Vec<&Example> = examples.iter().take(PREVIEWED).collect();
     let piece = |id: u32| String::from_utf8_lossy(&model.tokenizer.decode_piece(id)).into_owned();
     let object = |e: &&Example| {
-        let tokens: Vec<_> = e.sequence.tokens.iter().map(|&id| json!({"id": id, "text": piece(id)})).collect();
+        let tokens: Vec<_> =
+            e.sequence.tokens.iter().map(|&id| json!({"id": id, "text": piece(id)})).collect();
         json!({"id": e.id, "prompt_tokens": e.prompt_len(), "tokens": tokens})
     };
     let objects: Vec<_> = shown.iter().map(object).collect();
@@ -117,7 +118,12 @@ fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Resu
         let mut text = String::new();
         for example in &shown {
             let (prompt, completion) = example.sequence.tokens.split_at(example.prompt_len());
-            text.push_str(&format!("── {}: {} prompt tokens, {} with loss\n", example.id, prompt.len(), completion.len()));
+            text.push_str(&format!(
+                "── {}: {} prompt tokens, {} with loss\n",
+                example.id,
+                prompt.len(),
+                completion.len()
+            ));
             prompt.iter().for_each(|&id| text.push_str(&piece(id)));
             completion.iter().for_each(|&id| text.push_str(&format!("⟦{}⟧", piece(id))));
             text.push('\n');

@@ -46,7 +46,8 @@ fn a_folder_that_is_not_empty_is_left_alone() {
     let home = Home::new();
     home.write("mine/notes.txt", "keep");
     for verb in ["eval", "train", "run"] {
-        home.run(&format!("{verb} task --model TINY --out mine")).fails(2, &["not empty", "mine", "--resume", "--out"]);
+        home.run(&format!("{verb} task --model TINY --out mine"))
+            .fails(2, &["not empty", "mine", "--resume", "--out"]);
     }
     assert_eq!(home.text("mine/notes.txt"), "keep");
     assert_eq!(std::fs::read_dir(home.path("mine")).unwrap().count(), 1);
@@ -61,14 +62,21 @@ fn bad_rows_are_named_by_line_and_can_be_skipped() {
         ("[1, 2]", vec!["test.jsonl:3", "an array"]),
         ("{\"input\": \"a\"}", vec!["test.jsonl:3", "`expected` is missing"]),
         ("{\"input\": null, \"expected\": \"b\"}", vec!["test.jsonl:3", "`input` is null"]),
-        ("{\"id\": \"row-30\", \"input\": \"a\", \"expected\": \"b\"}", vec!["test.jsonl:3", "`row-30` occurs twice", "line 1"]),
+        (
+            "{\"id\": \"row-30\", \"input\": \"a\", \"expected\": \"b\"}",
+            vec!["test.jsonl:3", "`row-30` occurs twice", "line 1"],
+        ),
     ] {
         home.write("task/test.jsonl", format!("{}{bad}\n{}", rows(30..32), rows(32..35)));
         home.run("eval task --model TINY").fails(3, &words).fails(3, &["--skip-bad-rows"]);
         let out = home.path("skipped");
         let done = home.run("eval task --model TINY --json --skip-bad-rows --out skipped");
         assert_eq!(done.json()["n"], 5, "the others are kept");
-        assert!(done.stderr.contains("1 broken row") && done.stderr.contains("test.jsonl:3"), "counted: {}", done.stderr);
+        assert!(
+            done.stderr.contains("1 broken row") && done.stderr.contains("test.jsonl:3"),
+            "counted: {}",
+            done.stderr
+        );
         std::fs::remove_dir_all(out).unwrap();
     }
     let done = home.run("run task --model TINY --skip-bad-rows --out r --json");
@@ -124,12 +132,18 @@ fn a_prompt_longer_than_the_context_is_wrong_in_eval_and_named_in_train() {
     let long = json!({"id": "novel", "input": "number ".repeat(700), "expected": "answer"});
     home.write("task/test.jsonl", format!("{}{long}\n", rows(30..33)));
     let object = home.run("eval task --model TINY --json --out e").json();
-    assert_eq!((object["n"].as_u64(), object["metrics"]["answered"]["value"].as_f64()), (Some(4), Some(0.75)));
+    assert_eq!(
+        (object["n"].as_u64(), object["metrics"]["answered"]["value"].as_f64()),
+        (Some(4), Some(0.75))
+    );
     assert_eq!(object["metrics"]["right"]["n"], 4, "it counts as wrong");
     let record = home.text("e/record.jsonl");
     let row = record.lines().find(|line| line.contains("novel")).unwrap();
     assert!(row.contains("does not fit the model's context") && row.contains("no answer"), "{row}");
-    home.write("task/train.jsonl", format!("{}{}\n", rows(0..4), long.to_string().replace("answer", "other")));
+    home.write(
+        "task/train.jsonl",
+        format!("{}{}\n", rows(0..4), long.to_string().replace("answer", "other")),
+    );
     let done = home.run("train task --model TINY --allow-leakage --out t");
     done.fails(3, &["`novel`", "at most 512 tokens", "1 longer row"]);
     assert!(!home.path("t").exists());
@@ -182,9 +196,11 @@ fn an_adapter_for_another_base_is_refused() {
 fn a_resume_takes_up_only_what_was_begun() {
     let home = Home::new();
     home.run("train task --model TINY --out t --json").json();
-    home.run("train task --model TINY --out t --resume --set lr=1e-5").fails(4, &["another run", "t/checkpoints"]);
+    home.run("train task --model TINY --out t --resume --set lr=1e-5")
+        .fails(4, &["another run", "t/checkpoints"]);
     home.run("eval task --model TINY --out e --json").json();
     home.run("eval task --model TINY --out e --resume --limit 3").fails(2, &["another", "e/record.jsonl"]);
     std::fs::remove_dir_all(home.path("t/checkpoints")).unwrap();
-    home.run("train task --model TINY --out t --resume --set lr=1e-5").fails(2, &["finished adapter", "t/adapter"]);
+    home.run("train task --model TINY --out t --resume --set lr=1e-5")
+        .fails(2, &["finished adapter", "t/adapter"]);
 }

@@ -77,7 +77,12 @@ impl Done {
 
 /// Rows `number i` → `answer i` with ids `row-i`.
 pub fn rows(range: std::ops::Range<usize>) -> String {
-    let row = |i| format!("{}\n", json!({"id": format!("row-{i}"), "input": format!("number {i}"), "expected": format!("answer {i}")}));
+    let row = |i| {
+        format!(
+            "{}\n",
+            json!({"id": format!("row-{i}"), "input": format!("number {i}"), "expected": format!("answer {i}")})
+        )
+    };
     range.map(row).collect()
 }
 
@@ -135,7 +140,10 @@ impl Home {
     /// Adds arguments and surroundings to a command that ends up in the program.
     pub fn prepare(&self, mut command: Command, arguments: &str) -> Command {
         command.args(arguments.split_whitespace().map(|word| word.replace("TINY", &tiny())));
-        command.current_dir(self.folder.path()).env("UNDERDOG_CACHE", self.path("cache")).stdin(Stdio::null());
+        command
+            .current_dir(self.folder.path())
+            .env("UNDERDOG_CACHE", self.path("cache"))
+            .stdin(Stdio::null());
         command
     }
 

@@ -5,7 +5,7 @@ use super::home::{Done, Home, rows};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-const TRAIN: &str = "train task --model TINY --set steps=240 --set save_every=3";
+const TRAIN: &str = "train task --model TINY --set steps=400 --set save_every=3";
 const WEIGHTS: &str = "adapter/adapter_model.safetensors";
 
 /// The adapter of a run that nothing disturbs.
@@ -50,7 +50,13 @@ fn a_training_killed_again_and_again_ends_in_the_same_bytes() {
     // Moments within a step, a checkpoint and a line of metrics: each round dies a little later.
     for (round, lines) in [2, 11, 40, 41, 75, 110, 160].into_iter().enumerate() {
         let mut child = home.start(&mut home.command(&format!("{TRAIN} --out cut --resume")));
-        let running = wait_for(&home, &mut child, "cut/metrics.jsonl", lines, Duration::from_micros(700 * round as u64));
+        let running = wait_for(
+            &home,
+            &mut child,
+            "cut/metrics.jsonl",
+            lines,
+            Duration::from_micros(700 * round as u64),
+        );
         // A resumed run begins with the lines of its checkpoint, so it may be early; being early is a moment too.
         child.kill().unwrap();
         kills += usize::from(running && !home.path("cut/adapter").exists());
@@ -58,10 +64,10 @@ fn a_training_killed_again_and_again_ends_in_the_same_bytes() {
     }
     assert!(kills >= 3, "only {kills} kills hit a run");
     let object = home.run(&format!("{TRAIN} --out cut --resume --json")).json();
-    assert_eq!(object["steps"], 240);
+    assert_eq!(object["steps"], 400);
     assert!(home.read(&format!("cut/{WEIGHTS}")) == whole, "the adapter differs from the undisturbed run's");
-    assert_eq!(home.lines("cut/metrics.jsonl"), 240, "every step once");
-    assert_eq!(checkpoints(&home, "cut"), ["step-000237", "step-000240"], "nothing half is left");
+    assert_eq!(home.lines("cut/metrics.jsonl"), 400, "every step once");
+    assert_eq!(checkpoints(&home, "cut"), ["step-000399", "step-000400"], "nothing half is left");
 }
 
 #[test]
@@ -125,7 +131,11 @@ fn a_run_resumes_in_the_middle_of_its_training() {
 /// The program where no file may grow beyond so many KiB: what a full disk looks like to it.
 fn short_of_space(home: &Home, kib: usize, arguments: &str) -> Done {
     let mut bash = Command::new("bash");
-    bash.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_underdog")]);
+    bash.args([
+        "-c",
+        &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\""),
+        env!("CARGO_BIN_EXE_underdog"),
+    ]);
     home.end(home.start(&mut home.prepare(bash, arguments)))
 }
 
@@ -141,7 +151,7 @@ fn a_full_disk_stops_a_training_and_what_was_saved_stays() {
     let saved = home.read(&state);
     assert!(saved.len() > 40 * 1024, "the limit below is smaller than a checkpoint");
     let done = short_of_space(&home, 40, &format!("{TRAIN} --out cut --resume"));
-    done.fails(5, &["cannot write the folder", "cut/checkpoints/step-"]);
+    done.fails(5, &["cannot write the folder", "cut/checkpoints/step-", "make room", "--resume"]);
     assert!(home.read(&state) == saved, "the earlier checkpoint is intact");
     assert!(checkpoints(&home, "cut").iter().all(|name| name.starts_with("step-")), "nothing half is left");
     home.run(&format!("{TRAIN} --out cut --resume --json")).json();

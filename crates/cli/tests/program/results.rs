@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 const EVAL: &str = "task candidate split n score metrics rows_per_s prompt_tokens computed_tokens new_tokens seconds \
                     peak_rss_mib record";
 const TRAIN: &str = "method steps rows epochs rows_per_s flat_tokens tree_tokens seconds loss_first loss_last peak_rss_mib adapter";
-const METRICS: &str = "step epoch loss grad_norm learning_rate mean_token_accuracy num_tokens tree_tokens seconds";
+const METRICS: &str =
+    "step epoch loss grad_norm learning_rate mean_token_accuracy num_tokens tree_tokens seconds";
 
 fn has_exactly(object: &Value, keys: &str) {
     let found: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
@@ -31,14 +32,20 @@ fn eval_prints_one_object_and_keeps_every_sample() {
     let done = home.run("eval task --model TINY --out e --json");
     let object = done.json();
     has_exactly(&object, EVAL);
-    assert_eq!((object["task"].as_str(), object["split"].as_str(), object["n"].as_u64()), (Some("numbers"), Some("test"), Some(12)));
+    assert_eq!(
+        (object["task"].as_str(), object["split"].as_str(), object["n"].as_u64()),
+        (Some("numbers"), Some("test"), Some(12))
+    );
     for name in ["right", "answered"] {
         has_exactly(&object["metrics"][name], "value low high n");
         assert_eq!(object["metrics"][name]["n"], 12);
     }
     assert_eq!(object["metrics"]["answered"]["value"], 1.0);
     assert_eq!(object["score"], object["metrics"]["right"]["value"]);
-    assert!(object["computed_tokens"].as_u64() < object["prompt_tokens"].as_u64(), "the system prompt is computed once");
+    assert!(
+        object["computed_tokens"].as_u64() < object["prompt_tokens"].as_u64(),
+        "the system prompt is computed once"
+    );
     assert_eq!(object["record"], "e/record.jsonl");
     assert_eq!(ids(&home, "e/record.jsonl"), (30..42).collect::<Vec<_>>());
     assert!(done.stderr.contains("12/12"), "progress is on stderr: {}", done.stderr);
@@ -49,11 +56,15 @@ fn train_prints_one_object_and_writes_an_adapter_that_eval_takes() {
     let home = Home::new();
     let object = home.run("train task --model TINY --out t --json --set steps=12 --set rank=4").json();
     has_exactly(&object, TRAIN);
-    assert_eq!((object["method"].as_str(), object["steps"].as_u64(), object["rows"].as_u64()), (Some("sft"), Some(12), Some(8)));
+    assert_eq!(
+        (object["method"].as_str(), object["steps"].as_u64(), object["rows"].as_u64()),
+        (Some("sft"), Some(12), Some(8))
+    );
     assert_eq!(object["epochs"], 6.0);
     assert!(object["loss_last"].as_f64() < object["loss_first"].as_f64(), "{object}");
     assert!(object["tree_tokens"].as_u64() < object["flat_tokens"].as_u64(), "{object}");
-    let metrics: Vec<Value> = home.text("t/metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let metrics: Vec<Value> =
+        home.text("t/metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(metrics.len(), 12);
     metrics.iter().for_each(|line| has_exactly(line, METRICS));
     assert_eq!(metrics[11]["loss"], object["loss_last"]);
@@ -70,7 +81,8 @@ fn train_prints_one_object_and_writes_an_adapter_that_eval_takes() {
 fn run_learns_the_task_and_reports_it() {
     let home = Home::new();
     // Measured on the rows it learns from: the tiny model cannot do more than learn by heart.
-    let arguments = "run task --model TINY --data task/train.jsonl --allow-leakage --set steps=150 --out r --json";
+    let arguments =
+        "run task --model TINY --data task/train.jsonl --allow-leakage --set steps=150 --out r --json";
     let object = home.run(arguments).json();
     has_exactly(&object, "task report candidates train claims");
     has_exactly(&object["candidates"], "base tuned");
@@ -82,7 +94,10 @@ fn run_learns_the_task_and_reports_it() {
     assert_eq!(object["claims"][0]["supported"], true, "{}", object["claims"]);
     assert_eq!(object["report"], "r/report.html");
     let page = home.text("r/report.html");
-    assert!(page.contains(object["claims"][0]["sentence"].as_str().unwrap().split(':').next().unwrap()), "{page}");
+    assert!(
+        page.contains(object["claims"][0]["sentence"].as_str().unwrap().split(':').next().unwrap()),
+        "{page}"
+    );
     let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
     assert_eq!(report["claims"], object["claims"]);
     assert_eq!(report["loss_curve"].as_array().unwrap().len(), 150);
@@ -94,10 +109,12 @@ fn run_learns_the_task_and_reports_it() {
 #[test]
 fn the_commands_in_the_report_give_the_same_score_again() {
     let home = Home::new();
-    let object = home.run("run task --model TINY --split validation --limit 3 --set seed=5 --out r --json").json();
+    let object =
+        home.run("run task --model TINY --split validation --limit 3 --set seed=5 --out r --json").json();
     let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
     let command = report["commands"][1]["command"].as_str().unwrap();
-    let again = home.run(&format!("{} --json --out again", command.strip_prefix("underdog ").unwrap())).json();
+    let again =
+        home.run(&format!("{} --json --out again", command.strip_prefix("underdog ").unwrap())).json();
     assert_eq!(again["metrics"], object["candidates"]["tuned"]["metrics"]);
     assert_eq!(ids(&home, "again/record.jsonl"), ids(&home, "r/tuned.jsonl"));
 }
@@ -117,7 +134,8 @@ fn without_json_the_score_card_is_on_stdout_and_talk_on_stderr() {
 fn the_other_verbs_print_one_object_too() {
     let home = Home::new();
     let list = home.run("models list --json").json();
-    let names: Vec<&str> = list["models"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        list["models"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"smollm2-135m-instruct") && names.contains(&"gemma-3-270m"), "{names:?}");
     assert!(list["models"][0]["path"].is_null(), "the cache of the test is empty");
     let inspected = home.run("models inspect TINY --json").json();
@@ -134,7 +152,9 @@ fn a_limit_is_a_seeded_random_sample() {
     let home = Home::new();
     home.write("many.jsonl", rows(0..60));
     let picked = |seed: u64, out: &str| {
-        let arguments = format!("eval task --model TINY --data many.jsonl --allow-leakage --limit 6 --seed {seed} --json --out {out}");
+        let arguments = format!(
+            "eval task --model TINY --data many.jsonl --allow-leakage --limit 6 --seed {seed} --json --out {out}"
+        );
         assert_eq!(home.run(&arguments).json()["n"], 6);
         ids(&home, &format!("{out}/record.jsonl"))
     };
@@ -151,7 +171,15 @@ fn preview_shows_what_carries_loss_and_writes_nothing() {
     let done = home.run("train task --model TINY --preview");
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(done.stdout.matches("── row-").count(), 3, "{}", done.stdout);
-    let marked: String = done.stdout.split("── ").nth(1).unwrap().split('⟦').skip(1).map(|part| part.split('⟧').next().unwrap()).collect();
+    let marked: String = done
+        .stdout
+        .split("── ")
+        .nth(1)
+        .unwrap()
+        .split('⟦')
+        .skip(1)
+        .map(|part| part.split('⟧').next().unwrap())
+        .collect();
     assert_eq!(marked, "answer 0<|im_end|>", "the completion and the end of the turn, and nothing else");
     assert!(done.stdout.contains("Write the number as a word."));
     let object = home.run("train task --model TINY --preview --json").json();
@@ -164,7 +192,10 @@ fn runs_get_folders_of_their_own() {
     let home = Home::new();
     let record = |_| home.run("eval task --model TINY --json").json()["record"].as_str().unwrap().to_string();
     let records: Vec<String> = (0..2).map(record).collect();
-    assert_eq!(records, ["underdog-runs/numbers/eval-001/record.jsonl", "underdog-runs/numbers/eval-002/record.jsonl"]);
+    assert_eq!(
+        records,
+        ["underdog-runs/numbers/eval-001/record.jsonl", "underdog-runs/numbers/eval-002/record.jsonl"]
+    );
 }
 
 #[test]

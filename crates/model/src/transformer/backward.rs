@@ -27,7 +27,13 @@ impl Scope<'_> {
         self.weights.linear(module).backward(dx, gradients, x, dy, self.pair(module));
     }
 
-    fn mlp_backward(&self, middle: &[f32], mlp: Option<Mlp>, dy: Vec<f32>, gradients: &mut [f32]) -> Vec<f32> {
+    fn mlp_backward(
+        &self,
+        middle: &[f32],
+        mlp: Option<Mlp>,
+        dy: Vec<f32>,
+        gradients: &mut [f32],
+    ) -> Vec<f32> {
         let w = self.weights;
         let normed = self.norm(middle, &w.mlp_norm);
         let Mlp { mut gate, mut up } = mlp.unwrap_or_else(|| self.mlp(&normed));

@@ -128,7 +128,15 @@ impl Scope<'_> {
                     store.keys[to.clone()].copy_from_slice(&turned_k[from.clone()]);
                     store.values[to].copy_from_slice(&v[from]);
                 }
-                attention::forward(&mut out, &mut lse, &turned_q, store.keys, store.values, self.runs, self.heads);
+                attention::forward(
+                    &mut out,
+                    &mut lse,
+                    &turned_q,
+                    store.keys,
+                    store.values,
+                    self.runs,
+                    self.heads,
+                );
             }
         }
         (out, lse)

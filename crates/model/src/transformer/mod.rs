@@ -184,8 +184,11 @@ impl Transformer {
     /// When a token id is not below V.
     fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let c = self.config.width;
-        let mut x: Vec<f32> =
-            tokens.iter().flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c]).copied().collect();
+        let mut x: Vec<f32> = tokens
+            .iter()
+            .flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c])
+            .copied()
+            .collect();
         if self.config.embedding_scale != 1.0 {
             x.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
@@ -271,7 +274,13 @@ impl Transformer {
 
     /// Runs new rows on top of a cache, stores their keys and values in it, and gives the logits `[want, V]` of the rows
     /// named in `want`.
-    pub fn extend(&self, lora: Option<&Lora>, batch: &Batch, cache: &mut KvCache, want: &[usize]) -> Vec<f32> {
+    pub fn extend(
+        &self,
+        lora: Option<&Lora>,
+        batch: &Batch,
+        cache: &mut KvCache,
+        want: &[usize],
+    ) -> Vec<f32> {
         let angles = self.angles(&batch.positions);
         let mut x = self.embed(&batch.tokens);
         for index in 0..self.layers.len() {

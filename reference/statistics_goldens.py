@@ -1,6 +1,6 @@
 """Expected numbers for crates/eval/src/statistics.rs, from scipy and statsmodels.
 
-Run: python reference/statistics.py > crates/eval/tests/data/statistics.json
+Run: python reference/statistics_goldens.py > crates/eval/tests/data/statistics.json
 Made with scipy 1.17 and statsmodels 0.15; any version with these functions gives the same numbers.
 """
 
