@@ -12,6 +12,8 @@ pub struct Environment {
     pub cache: Cache,
     /// Set by Ctrl-C: finish what cannot be left half done, then stop.
     pub stop: Arc<AtomicBool>,
+    /// Set while nothing is going on but waiting for a person: then Ctrl-C ends the program at once.
+    pub idle: Arc<AtomicBool>,
 }
 
 impl Environment {
@@ -25,17 +27,18 @@ impl Environment {
             built.map_err(|e| Error::new(Kind::System, "cannot start the threads").found(e.to_string()))?;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
+        let idle = Arc::new(AtomicBool::new(false));
+        let (flag, waiting) = (stop.clone(), idle.clone());
         let handler = move || {
             // A second Ctrl-C means now. Everything on disk is whole at any moment, so nothing is lost.
-            if flag.swap(true, Ordering::Relaxed) {
+            if flag.swap(true, Ordering::Relaxed) || waiting.load(Ordering::Relaxed) {
                 std::process::exit(i32::from(Kind::Stopped.exit_code()));
             }
             eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::new(Kind::System, "cannot listen for Ctrl-C").found(e.to_string()))?;
-        Ok(Environment { cache: Cache::at(cache_root()?), stop })
+        Ok(Environment { cache: Cache::at(cache_root()?), stop, idle })
     }
 
     /// Whether Ctrl-C was pressed.

@@ -23,7 +23,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     underdog_tensor::memory::keep_freed_memory();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return arguments_error(&error),
+    };
     let output = Output { json: arguments.json };
     let result = Environment::resolve(arguments.threads).and_then(|environment| match &arguments.verb {
         Verb::Models(verb) => verbs::models::run(verb, &environment, &output),
@@ -39,4 +42,19 @@ fn main() -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Help and version are results; anything else is a wrong request, with `--json` also as an object.
+fn arguments_error(error: &clap::Error) -> ExitCode {
+    // Nothing is left to do where even this cannot be printed.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Output { json: true }.error_object(&underdog_eval::Error::new(underdog_eval::Kind::Usage, what));
+    }
+    ExitCode::from(underdog_eval::Kind::Usage.exit_code())
 }

@@ -53,13 +53,19 @@ impl Output {
             eprintln!("  hint      {hint}");
         }
         if self.json {
-            let object = serde_json::json!({"error": {
-                "kind": format!("{:?}", facts.kind).to_lowercase(), "what": facts.what, "expected": facts.expected,
-                "found": facts.found, "where": facts.place, "hint": facts.hint,
-            }});
-            // The failure itself is what matters; a closed stdout adds nothing.
-            let _ = self.print(&format!("{object}\n"));
+            self.error_object(error);
         }
+    }
+
+    /// The failure as the one object on stdout.
+    pub fn error_object(&self, error: &Error) {
+        let facts = error.facts();
+        let object = serde_json::json!({"error": {
+            "kind": format!("{:?}", facts.kind).to_lowercase(), "what": facts.what, "expected": facts.expected,
+            "found": facts.found, "where": facts.place, "hint": facts.hint,
+        }});
+        // The failure itself is what matters; a closed stdout adds nothing.
+        let _ = self.print(&format!("{object}\n"));
     }
 }
 

@@ -241,12 +241,17 @@ impl LanguageModel {
 }
 
 impl Model for LanguageModel {
+    /// The fingerprint holds the number format too: a record of answers in bf16 does not go on in f32.
     fn identity(&self) -> Identity {
+        let precision = self.precision.name();
         match &self.lora {
-            None => Identity { name: self.base.clone(), fingerprint: self.base_fingerprint.clone() },
+            None => Identity {
+                name: self.base.clone(),
+                fingerprint: format!("{} {precision}", self.base_fingerprint),
+            },
             Some(lora) => Identity {
                 name: format!("{}+{}", self.base, self.adapter_path.as_deref().unwrap_or("adapter")),
-                fingerprint: format!("{}+{}", self.base_fingerprint, adapter::fingerprint(lora)),
+                fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Run-time dispatch: one body of code, compiled once per instruction set, chosen when it runs.
 //!
-//! [`dispatched!`] wraps a function whose body the compiler can vectorise. The body is inlined into one copy per
+//! `dispatched!` wraps a function whose body the compiler can vectorise. The body is inlined into one copy per
 //! instruction set, so all copies compute the same expression in the same order; what differs is the width.
 
 /// Instruction sets a dispatched function is compiled for.

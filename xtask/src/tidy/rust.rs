@@ -29,7 +29,7 @@ const UNFINISHED: [&str; 4] = ["todo!", "unimplemented!", "dbg!", "#[ignore"];
 /// Randomness that no seed decides.
 const UNSEEDED: [&str; 5] = ["thread_rng", "from_entropy", "from_os_rng", "getrandom", "RandomState"];
 
-/// Only `cli`, this tool and tests speak to the terminal, end the process or read the environment.
+/// Only `cli`, this tool, tests and examples speak to the terminal, end the process or read the environment.
 pub fn terminal(repository: &Repository) -> Vec<Finding> {
     let libraries =
         |path: &str| path.starts_with("crates/") && !path.starts_with("crates/cli/") && !is_test_file(path);
@@ -152,7 +152,7 @@ fn matching(
 /// Whether the whole file is compiled for tests only: by its folder, or by the names that the house gives such files.
 fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    path.contains("/tests/") || name.ends_with("tests.rs") || name == "test_support.rs"
+    path.contains("/tests/") || path.contains("/examples/") || name.ends_with("tests.rs") || name == "test_support.rs"
 }
 
 #[cfg(test)]
@@ -173,6 +173,7 @@ mod tests {
             ("crates/eval/src/quiet.rs", tests),
             ("crates/eval/src/quiet_tests.rs", loud),
             ("crates/eval/tests/all.rs", loud),
+            ("crates/eval/examples/all.rs", loud),
         ]);
         let place = "crates/eval/src/loud.rs";
         assert_eq!(lines(&terminal(&repository)), [(place, 3), (place, 4), (place, 5)]);

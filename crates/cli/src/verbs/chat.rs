@@ -7,6 +7,7 @@ use crate::verbs::load_model;
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use underdog_eval::model::{Message, Request, Role};
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
@@ -62,7 +63,9 @@ impl Talk<'_> {
 
     fn converse(&self, mut messages: Vec<Message>) -> Result<()> {
         self.output.say("Type a message and press Enter; an empty line or Ctrl-D ends the conversation.");
+        self.environment.idle.store(true, Ordering::Relaxed);
         for line in std::io::stdin().lock().lines() {
+            self.environment.idle.store(false, Ordering::Relaxed);
             let line =
                 line.map_err(|e| Error::new(Kind::Data, "cannot read the message").found(e.to_string()))?;
             if line.trim().is_empty() {
@@ -72,6 +75,7 @@ impl Talk<'_> {
             let answer = self.answer(&messages, true)?;
             self.output.print("\n\n")?;
             messages.push(Message { role: Role::Assistant, content: answer.text });
+            self.environment.idle.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -14,6 +14,9 @@ fn with_json_a_failure_is_one_object_too() {
     let error = &done.object()["error"];
     assert_eq!((error["kind"].as_str(), error["where"].as_str()), (Some("usage"), Some("none")));
     assert!(error["hint"].as_str().is_some() && error["expected"].as_str().is_some());
+    let done = Home::new().run("eval task --json");
+    done.fails(2, &["--model"]);
+    assert_eq!(done.object()["error"]["kind"], "usage");
 }
 
 #[test]

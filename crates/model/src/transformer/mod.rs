@@ -1,5 +1,5 @@
-//! The transformer: one decoder, driven by [`Config`], for every family. Flow: `mod` (embed, layers, head) → [`layer`]
-//! (one layer forward) → [`backward`] (one layer backward) → `linear` and the kernels of `underdog-tensor`.
+//! The transformer: one decoder, driven by [`Config`], for every family. Flow: `mod` (embed, layers, head) → `layer`
+//! (one layer forward) → `backward` (one layer backward) → `linear` and the kernels of `underdog-tensor`.
 //!
 //! It takes rows ([`Batch`], [`Forest`]) and gives log-probabilities or logits; what they are good for is the business of
 //! `train` and of `generate`.
