@@ -26,7 +26,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| temporary.as_file().sync_all())
         .map_err(|source| failed(&source))?;
     temporary.persist(path).map_err(|source| failed(&source.error))?;
+    sync_folder(folder);
     Ok(())
+}
+
+/// Makes a rename inside a folder durable, where the file system lets a folder be synced; some refuse it, and the data
+/// itself is synced already. The empty path is the current folder.
+pub fn sync_folder(folder: &Path) {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if let Ok(opened) = std::fs::File::open(folder) {
+        let _ = opened.sync_all();
+    }
 }
 
 /// Temporary files are private by default; a report or record is an ordinary file, readable as the umask allows.

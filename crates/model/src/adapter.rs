@@ -4,7 +4,7 @@
 //! mistake. Adapters made elsewhere lack it; for them the shapes must fit.
 
 use crate::config::Config;
-use crate::lora::{Lora, LoraConfig, Module, Place};
+use crate::lora::{Lora, LoraConfig, MAX_RANK, Module, Place};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -179,6 +179,9 @@ fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
         "rank_pattern",
         "alpha_pattern",
         "layers_to_transform",
+        "layer_replication",
+        "alora_invocation_tokens",
+        "use_qalora",
     ] {
         if !absent(&value[field]) {
             return Err(bad(field, "it absent or off", &value[field]));
@@ -189,10 +192,10 @@ fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
     }
     let rank = value["r"]
         .as_u64()
-        .filter(|r| (1..=4096).contains(r))
+        .filter(|r| (1..=MAX_RANK as u64).contains(r))
         .ok_or_else(|| bad("r", "1 to 4096", &value["r"]))?;
-    let alpha =
-        value["lora_alpha"].as_f64().ok_or_else(|| bad("lora_alpha", "a number", &value["lora_alpha"]))?;
+    let alpha = value["lora_alpha"].as_f64().filter(|alpha| (*alpha as f32).is_finite());
+    let alpha = alpha.ok_or_else(|| bad("lora_alpha", "a number", &value["lora_alpha"]))?;
     let modules = &value["target_modules"];
     let known = |name: &str| Module::ALL.into_iter().find(|m| m.peft_name() == name);
     let targets = match modules {
@@ -208,6 +211,9 @@ fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
         }
         other => return Err(bad("target_modules", "a list of names", other)),
     };
+    if targets.is_empty() {
+        return Err(bad("target_modules", "at least one name", modules));
+    }
     Ok(LoraConfig { rank: rank as usize, alpha: alpha as f32, targets })
 }
 
@@ -236,6 +242,11 @@ fn fill(directory: &Path, mut lora: Lora, file: &SafeTensors<'_>) -> Result<Lora
                     .expected("F32, F16 or BF16")
                     .found(format!("{:?}", tensor.dtype()))
             })?;
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(fault(directory, WEIGHTS, format!("tensor {name}"))
+                    .expected("finite values")
+                    .found("infinities or values that are not numbers"));
+            }
             lora.values[start..start + values.len()].copy_from_slice(&values);
             left.remove(name.as_str());
         }
@@ -248,7 +259,8 @@ fn fill(directory: &Path, mut lora: Lora, file: &SafeTensors<'_>) -> Result<Lora
     }
 }
 
-fn to_f32(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
+/// The values of an F32, F16 or BF16 tensor; `None` for any other type.
+pub fn to_f32(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     let two = |f: fn([u8; 2]) -> f32| tensor.data().chunks_exact(2).map(|b| f([b[0], b[1]])).collect();
     match tensor.dtype() {
         Dtype::F32 => Some(
@@ -263,7 +275,10 @@ fn to_f32(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
 /// 16 hexadecimal digits that change with any value of the adapter.
 pub fn fingerprint(lora: &Lora) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{:?}", lora.config()));
+    let LoraConfig { rank, alpha, targets } = lora.config();
+    hash.update((*rank as u64).to_le_bytes());
+    hash.update(alpha.to_le_bytes());
+    targets.iter().for_each(|module| hash.update(module.peft_name()));
     for value in &lora.values {
         hash.update(value.to_le_bytes());
     }

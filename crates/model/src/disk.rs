@@ -1,8 +1,10 @@
-//! Writing so that nothing half ever stands under a final name: a temporary name beside it, sync, rename.
+//! Writing a folder so that nothing half ever stands under its name: a temporary name beside it, sync, rename. Single
+//! files are `underdog_eval::files`'.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use underdog_eval::files::sync_folder;
 use underdog_eval::{Error, Kind, Result};
 
 fn partial(path: &Path) -> PathBuf {
@@ -14,30 +16,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-/// Makes a rename durable where the platform lets a folder be synced.
-fn sync_parent(path: &Path) {
-    if let Some(parent) = path.parent().and_then(|p| File::open(p).ok()) {
-        // Some file systems refuse to sync a folder; the data itself is synced already.
-        let _ = parent.sync_all();
-    }
-}
-
-/// Writes or replaces one file.
-///
-/// # Errors
-/// What the file system says; the old file is untouched then.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = partial(path);
-    let result = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    result.map_err(|e| {
-        // Best effort: the failure that is reported is the first one.
-        let _ = fs::remove_file(&temporary);
-        Error::io("cannot write the file", path, &e)
-    })?;
-    sync_parent(path);
-    Ok(())
 }
 
 /// Writes a new directory with these files.
@@ -56,13 +34,13 @@ pub fn write_directory(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
         for (name, bytes) in files {
             write_synced(&temporary.join(name), bytes)?;
         }
-        File::open(&temporary)?.sync_all()?;
+        sync_folder(&temporary);
         fs::rename(&temporary, path)
     };
     write().map_err(|e| {
         let _ = fs::remove_dir_all(&temporary);
         Error::io("cannot write the folder", path, &e)
     })?;
-    sync_parent(path);
+    sync_folder(path.parent().unwrap_or(Path::new("")));
     Ok(())
 }

@@ -240,7 +240,9 @@ pub fn generate(
     limits: Limits,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) {
-    let largest = prompts.iter().map(|p| p.tokens.len() + p.max_new).max().unwrap_or(0);
+    // A short prompt may begin a long one: then its segment is the long one's, and its own answer comes on top.
+    let longest = |of: fn(&Prompt) -> usize| prompts.iter().map(of).max().unwrap_or(0);
+    let largest = longest(|p| p.tokens.len()) + longest(|p| p.max_new.max(1));
     let slots = limits.slots.max(largest);
     let total: usize = prompts.iter().map(|p| p.tokens.len() + p.max_new).sum();
     let mut cache = KvCache::new(model.config(), slots.min(total));

@@ -110,8 +110,20 @@ impl LanguageModel {
             Some(directory) => Some(adapter::read(directory, checkpoint.config(), &base_fingerprint)?),
             None => None,
         };
-        let end = tokenizer.token_id(template.end_of_turn());
-        let mut stop: Vec<u32> = end.into_iter().chain(tokenizer.eos()).collect();
+        let vocab = checkpoint.config().vocab;
+        if tokenizer.vocab_size() > vocab {
+            return Err(Error::new(Kind::Model, "the tokenizer has more tokens than the model")
+                .expected(format!("at most {vocab}"))
+                .found(tokenizer.vocab_size().to_string())
+                .at(checkpoint.path().display().to_string()));
+        }
+        let [end] = tokenizer.encode(template.end_of_turn())[..] else {
+            return Err(Error::new(Kind::Model, "the chat template does not end a turn with one token")
+                .expected("one special token, at which generation stops")
+                .found(format!("`{}`", template.end_of_turn()))
+                .at(checkpoint.path().display().to_string()));
+        };
+        let mut stop: Vec<u32> = [end].into_iter().chain(tokenizer.eos()).collect();
         stop.dedup();
         Ok(LanguageModel {
             transformer: Transformer::load(&checkpoint, precision)?,

@@ -2,6 +2,7 @@
 //! formats for weights go here and nowhere else.
 
 use crate::lora::Pair;
+use std::sync::OnceLock;
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::cross_entropy::Head;
@@ -50,8 +51,8 @@ impl Precision {
 enum Weight {
     /// Row-major, as Hugging Face has it.
     F32(Vec<f32>),
-    /// Packed for `x Wᵀ`, and for `dy W`.
-    Bf16 { forward: Packed, backward: Packed },
+    /// Packed for `x Wᵀ`, and for `dy W` once training asks for it.
+    Bf16 { forward: Packed, backward: OnceLock<Packed> },
 }
 
 /// A frozen weight and its shape.
@@ -70,7 +71,7 @@ impl Linear {
     pub fn new(weight: Vec<f32>, input: usize, output: usize, precision: Precision) -> Self {
         let view = Mat::new(&weight, output, input);
         let weight = match precision {
-            Precision::Bf16 => Weight::Bf16 { forward: Packed::pack(view.t()), backward: Packed::pack(view) },
+            Precision::Bf16 => Weight::Bf16 { forward: Packed::pack(view.t()), backward: OnceLock::new() },
             Precision::F32 => Weight::F32(weight),
         };
         Linear { weight, input, output }
@@ -100,7 +101,9 @@ impl Linear {
                 let weight = Mat::new(weight, self.output, self.input);
                 matmul(MatMut::new(dx, rows, self.input), Into::Add, 1.0, dy, weight, Threads::All);
             }
-            Weight::Bf16 { backward, .. } => amx::matmul(dx, Into::Add, dy, backward),
+            Weight::Bf16 { forward, backward } => {
+                amx::matmul(dx, Into::Add, dy, backward.get_or_init(|| forward.transposed()));
+            }
         }
     }
 

@@ -56,6 +56,9 @@ impl Module {
     }
 }
 
+/// The largest rank that is read and trained.
+pub const MAX_RANK: usize = 4096;
+
 /// What an adapter looks like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraConfig {

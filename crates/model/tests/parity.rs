@@ -50,7 +50,8 @@ fn compare_case(name: &str, model: &Transformer, lora: Option<&Lora>, case: &Val
     let inside: Vec<usize> = positions.iter().copied().filter(|p| p + 1 < ids.len()).collect();
     let targets = inside.iter().map(|&p| SequenceTarget { position: p, token: ids[p + 1] }).collect();
     let forest = Forest::merge(&[Sequence { tokens: ids, targets }]);
-    let scores = model.log_probs(lora, &forest);
+    let options = StepOptions { keep: Keep::WithoutMlp, dropout: None };
+    let (scores, _) = model.forward(lora, &forest, options);
     let want = case["next_log_prob"].as_array().unwrap();
     for (place, score) in scores.iter().enumerate() {
         let want = want[place].as_f64().unwrap();

@@ -178,7 +178,7 @@ fn a_failing_disk_ends_the_pull_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let right = fake("right", RIGHT);
     let error = pulled(&Cache::at(folder.path()), &[&Full, &right]).err().unwrap();
-    assert!(error.facts().hint.as_deref().unwrap().contains("disk space"));
+    assert!(error.facts().hint.as_deref().unwrap().contains("make room"));
     assert_eq!(right.asked(), 0);
 }
 

@@ -77,6 +77,7 @@ crate::dispatched! {
 
 /// `a = f(gate) · up`, elementwise; all of one length.
 pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
+    assert!(a.len() == gate.len() && a.len() == up.len());
     let chunks = a.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
     chunks.for_each(|((a, gate), up)| match kind {
         Gate::Silu => silu_forward(a, gate, up),
@@ -86,6 +87,7 @@ pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
 
 /// Turns `gate` and `up` into `∂L/∂gate` and `∂L/∂up` for `da = ∂L/∂a`; all of one length.
 pub fn backward(kind: Gate, gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+    assert!(da.len() == gate.len() && da.len() == up.len());
     let chunks = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK)).zip(da.par_chunks(CHUNK));
     chunks.for_each(|((gate, up), da)| match kind {
         Gate::Silu => silu_backward(gate, up, da),

@@ -58,6 +58,16 @@ impl Packed {
         Packed { data, k, n }
     }
 
+    /// The transpose `[n, k]`, packed. Nothing is rounded again.
+    pub fn transposed(&self) -> Self {
+        let value = |row: usize, column: usize| {
+            let tile = &self.data[(column / 16 * self.depth() + row / DEPTH) * TILE..][..TILE];
+            f32::from_bits((tile[row % DEPTH / 2 * 32 + column % 16 * 2 + row % 2] as u32) << 16)
+        };
+        let plain: Vec<f32> = (0..self.k * self.n).map(|i| value(i / self.n, i % self.n)).collect();
+        Packed::pack(Mat::new(&plain, self.k, self.n).t())
+    }
+
     /// `(k, n)`.
     pub fn shape(&self) -> (usize, usize) {
         (self.k, self.n)
@@ -362,6 +372,7 @@ mod tests {
             let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
             let from_transposed = Packed::pack(Mat::new(&transposed, n, k).t());
             assert_eq!(packed.data, from_transposed.data);
+            assert_eq!(Packed::pack(Mat::new(&transposed, n, k)).data, packed.transposed().data);
             for into in [Into::Set, Into::Add] {
                 let mut want = vec![0.5; m * n];
                 let factors = (Mat::new(&ra, m, k), Mat::new(&rb, k, n));

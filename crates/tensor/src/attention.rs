@@ -151,7 +151,7 @@ pub fn forward(
     let Heads { heads, kv_heads, head_size: d, scale, window } = shape;
     let (width, kv_width, per_group) = (heads * d, kv_heads * d, heads / kv_heads);
     let rows = q.len() / width;
-    assert_eq!(lse.len(), rows * heads);
+    assert_eq!((lse.len(), out.len()), (rows * heads, q.len()));
     let blocks = blocks(runs, window, rows);
     let outs = by_block(&blocks, out, width);
     let lses = by_block(&blocks, lse, heads);

@@ -65,6 +65,7 @@ fn chunks<'t>(
 /// One [`Score`] per target. `hidden` is `[N, C]`; `targets` are sorted by row.
 pub fn forward(head: &impl Head, hidden: &[f32], targets: &[Target]) -> Vec<Score> {
     let (c, v) = (head.width(), head.vocab());
+    assert!(targets.iter().all(|t| (t.token as usize) < v), "a target is no token of the vocabulary");
     let mut scores = Vec::with_capacity(targets.len());
     for (rows, range) in chunks(targets, hidden.len() / c, rows_per_chunk(head)) {
         let logits = head.logits(&hidden[rows.start * c..rows.end * c]);

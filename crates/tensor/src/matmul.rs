@@ -1,6 +1,6 @@
 //! Matrix products on strided views, through the `gemm` crate.
 //!
-//! The one place of this crate that hands pointers out: bounds are checked here, so callers stay safe code.
+//! Bounds are checked here before pointers are handed to the library, so callers stay safe code.
 
 use gemm::Parallelism;
 

@@ -49,6 +49,7 @@ crate::dispatched! {
 pub fn rotate(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
     let half = angles.half;
     let width = heads * half * 2;
+    assert_eq!(x.len() * half, angles.cos.len() * width, "one angle a row");
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
     let rows = x.par_chunks_mut(width).zip(angles.cos.par_chunks(half)).zip(angles.sin.par_chunks(half));
     rows.with_min_len(32).for_each(|((row, cos), sin)| rotate_row(row, cos, sin, sign));

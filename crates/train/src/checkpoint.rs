@@ -34,15 +34,28 @@ fn folder(root: &Path, step: usize) -> PathBuf {
     root.join(format!("step-{step:06}"))
 }
 
-/// Steps of the complete checkpoints, ascending.
-fn steps(root: &Path) -> Vec<usize> {
-    let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
-    let name = |e: std::fs::DirEntry| {
-        e.file_name().to_string_lossy().strip_prefix("step-").and_then(|n| n.parse().ok())
+/// Steps of the complete checkpoints, ascending; none where the folder does not exist.
+fn steps(root: &Path) -> Result<Vec<usize>> {
+    let failed = |e: std::io::Error| Error::io("cannot look for checkpoints", root, &e);
+    let entries = match std::fs::read_dir(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
     };
-    let mut steps: Vec<usize> = entries.flatten().filter_map(name).collect();
+    let mut steps = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        steps.extend(name.to_string_lossy().strip_prefix("step-").and_then(|n| n.parse::<usize>().ok()));
+    }
     steps.sort();
-    steps
+    Ok(steps)
+}
+
+/// Whether a run has left checkpoints under `root`.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn exist(root: &Path) -> Result<bool> {
+    steps(root).map(|steps| !steps.is_empty())
 }
 
 /// Writes a checkpoint and removes those that are no longer needed.
@@ -55,12 +68,8 @@ pub fn write(root: &Path, state: &State, values: &[f32], optimiser: &AdamW) -> R
     let tensors = [("values", values), ("first", &optimiser.first[..]), ("second", &optimiser.second[..])];
     let tensors: Vec<_> = tensors.into_iter().map(|(n, v)| (n.to_string(), shape.clone(), v)).collect();
     let json = serde_json::to_vec_pretty(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
-    if path.exists() {
-        // The same step of the same run: only a run that was cut off right after writing it comes here.
-        std::fs::remove_dir_all(&path).map_err(|e| Error::io("cannot replace the checkpoint", &path, &e))?;
-    }
     disk::write_directory(&path, &[(STATE, json), (TENSORS, adapter::to_safetensors(&tensors)?)])?;
-    let all = steps(root);
+    let all = steps(root)?;
     for old in &all[..all.len().saturating_sub(KEPT)] {
         // A checkpoint that cannot be removed costs disk space and nothing else.
         let _ = std::fs::remove_dir_all(folder(root, *old));
@@ -84,7 +93,7 @@ pub fn remove_unfinished(root: &Path) {
 /// # Errors
 /// When it is broken, of a newer version, or of another run.
 pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>> {
-    let Some(&step) = steps(root).last() else { return Ok(None) };
+    let Some(&step) = steps(root)?.last() else { return Ok(None) };
     let path = folder(root, step);
     let broken =
         |what: &str, found: String| Error::new(Kind::Model, what).found(found).at(path.display().to_string());
@@ -98,6 +107,10 @@ pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>
         return Err(broken("the checkpoint is of a newer version", state.version.to_string())
             .expected(format!("at most {VERSION}")));
     }
+    if state.step != step {
+        return Err(broken("the checkpoint is not that of its folder", format!("step {}", state.step))
+            .expected(format!("step {step}")));
+    }
     if state.run != run {
         return Err(broken("the checkpoint belongs to another run", state.run.clone())
             .expected(run.to_string())
@@ -110,7 +123,17 @@ pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>
         SafeTensors::deserialize(&bytes).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
     let values = |name: &str| -> Result<Vec<f32>> {
         let tensor = tensors.tensor(name).map_err(|e| broken("the checkpoint is broken", e.to_string()))?;
-        Ok(tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        if tensor.dtype() != safetensors::Dtype::F32 || tensor.shape().len() != 1 {
+            let found = format!("{name}: {:?} {:?}", tensor.dtype(), tensor.shape());
+            return Err(broken("the checkpoint is broken", found).expected("one row of F32"));
+        }
+        let values = adapter::to_f32(&tensor).unwrap_or_default();
+        match values.iter().all(|v| v.is_finite()) {
+            true => Ok(values),
+            false => {
+                Err(broken("the checkpoint is broken", format!("{name} holds values that are not finite")))
+            }
+        }
     };
     let optimiser = AdamW { first: values("first")?, second: values("second")?, steps: state.step };
     let values = values("values")?;

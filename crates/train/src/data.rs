@@ -61,6 +61,10 @@ pub fn tokenize(model: &LanguageModel, rows: &[Row]) -> Result<Vec<Example>> {
     let mut long = Vec::new();
     for row in rows {
         let prompt = model.prompt_tokens(&row.messages)?;
+        if prompt.is_empty() {
+            return Err(Error::new(Kind::Data, "the prompt of a training row is empty")
+                .at(format!("sample `{}`", row.id)));
+        }
         let example = Example::new(&row.id, prompt, &model.completion_tokens(&row.completion));
         if example.sequence.tokens.len() > context {
             long.push((row.id.clone(), example.sequence.tokens.len()));

@@ -40,6 +40,15 @@ pub fn append(path: &Path, metrics: &StepMetrics) -> Result<()> {
         .map_err(|e| Error::io("cannot write the metrics", path, &e))
 }
 
+/// Makes what was added durable; a checkpoint is written only after the lines of its steps.
+///
+/// # Errors
+/// What the file system says.
+pub fn sync(path: &Path) -> Result<()> {
+    let synced = OpenOptions::new().append(true).open(path).and_then(|file| file.sync_data());
+    synced.map_err(|e| Error::io("cannot write the metrics", path, &e))
+}
+
 /// All whole lines up to and including `step`; what is not a whole line is left out.
 ///
 /// # Errors
@@ -66,5 +75,5 @@ pub fn rewrite(path: &Path, lines: &[StepMetrics]) -> Result<()> {
         text.push_str(&json);
         text.push('\n');
     }
-    underdog_model::disk::write_file(path, text.as_bytes())
+    underdog_eval::files::write_atomic(path, text.as_bytes())
 }

@@ -27,6 +27,7 @@ impl AdamW {
 
     /// One step on `values` along `gradients`, with decoupled weight decay.
     pub fn step(&mut self, values: &mut [f32], gradients: &[f32], lr: f64, weight_decay: f64) {
+        assert!(values.len() == gradients.len() && values.len() == self.first.len());
         self.steps += 1;
         let correction_1 = 1.0 - BETA_1.powi(self.steps as i32);
         let correction_2 = (1.0 - BETA_2.powi(self.steps as i32)).sqrt();

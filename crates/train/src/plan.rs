@@ -1,5 +1,5 @@
 //! How a step's rows are split into micro-batches, and what each keeps for its backward pass, so that activations fit the
-//! memory that the recipe allows. Any split gives the same step up to rounding; this module picks the cheapest.
+//! memory that the recipe allows. With dropout 0 any split gives the same step up to rounding; this module picks the cheapest.
 
 use crate::data::Example;
 use underdog_model::config::Config;

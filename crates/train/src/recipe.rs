@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::linear::Precision;
-use underdog_model::lora::{LoraConfig, Module};
+use underdog_model::lora::{LoraConfig, MAX_RANK, Module};
 
 /// A recipe. Every field has a default, so a task may name only what it changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,9 +97,9 @@ impl Recipe {
         let wrong = |key: &str, expected: &str, found: String| {
             Err(Error::new(Kind::Usage, format!("recipe value `{key}`")).expected(expected).found(found))
         };
-        let one_to = |key: &str, value: usize| match value {
-            0 => wrong(key, "at least 1", "0".into()),
-            _ => Ok(()),
+        let one_to = |key: &str, value: usize, largest: usize| match (1..=largest).contains(&value) {
+            true => Ok(()),
+            false => wrong(key, &format!("1 to {largest}"), value.to_string()),
         };
         let within = |key: &str, value: f64, low: f64, high: f64| match (low..=high).contains(&value) {
             true => Ok(()),
@@ -109,12 +109,12 @@ impl Recipe {
             return wrong("method", "sft", self.method.clone());
         }
         Precision::parse(&self.precision)?;
-        one_to("batch", self.batch)?;
-        one_to("rank", self.rank)?;
-        one_to("save_every", self.save_every)?;
-        one_to("memory_mib", self.memory_mib)?;
-        one_to("steps", self.steps.unwrap_or(1))?;
-        within("epochs", self.epochs, 1e-6, 1e6)?;
+        one_to("batch", self.batch, 1 << 16)?;
+        one_to("rank", self.rank, MAX_RANK)?;
+        one_to("save_every", self.save_every, 1 << 32)?;
+        one_to("memory_mib", self.memory_mib, 1 << 24)?;
+        one_to("steps", self.steps.unwrap_or(1), 1 << 32)?;
+        within("epochs", self.epochs, 1e-6, 1e4)?;
         within("lr", self.lr, 0.0, 10.0)?;
         within("warmup", self.warmup, 0.0, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1.0)?;
@@ -189,7 +189,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (set, want) in [
             ("rnak=4", "rnak"),
-            ("rank=0", "at least 1"),
+            ("rank=0", "1 to 4096"),
+            ("batch=1000000000000", "batch"),
             ("lr=fast", "fast"),
             ("dropout=1", "dropout"),
             ("precision=f8", "f8"),

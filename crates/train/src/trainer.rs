@@ -10,6 +10,8 @@ use crate::recipe::Recipe;
 use crate::schedule::learning_rate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -57,13 +59,13 @@ pub struct Summary {
     pub rows: usize,
     /// Passes over them.
     pub epochs: f64,
-    /// Rows in a second of training, this session's steps only.
+    /// Rows in a second of training, over all steps and sittings; `None` where no step has a time.
     pub rows_per_s: Option<f64>,
     /// Tokens of all rows of all steps.
     pub flat_tokens: u64,
     /// Tokens that were computed; less where rows share a prompt.
     pub tree_tokens: u64,
-    /// Wall seconds of this session.
+    /// Wall seconds of all steps over all sittings, as `metrics.jsonl` has them.
     pub seconds: f64,
     /// Loss of the first step.
     pub loss_first: Option<f64>,
@@ -151,14 +153,15 @@ pub fn train(
 ) -> Result<(Lora, Summary)> {
     std::fs::create_dir_all(files.checkpoints())
         .map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
+    let _lock = lock(files)?;
     let mut run = Run::begin(model, examples, recipe, files)?;
-    let (began, first_step) = (Instant::now(), run.state.step);
     while run.state.step < run.steps {
         let metrics = run.step()?;
         metrics::append(&files.metrics(), &metrics)?;
         on_step(Progress { metrics: &metrics, steps: run.steps, batch: recipe.batch });
         let stopped = stop.load(Ordering::Relaxed);
         if run.state.step % recipe.save_every == 0 || run.state.step == run.steps || stopped {
+            metrics::sync(&files.metrics())?;
             checkpoint::write(&files.checkpoints(), &run.state, &run.lora.values, &run.optimiser)?;
         }
         if stopped && run.state.step < run.steps {
@@ -170,9 +173,7 @@ pub fn train(
             .hint("run the same command with --resume to go on from here"));
         }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let steps_done = run.state.step - first_step;
-    run.finish(seconds, steps_done)
+    run.finish()
 }
 
 impl<'a> Run<'a> {
@@ -193,6 +194,11 @@ impl<'a> Run<'a> {
             tree_tokens: 0,
         };
         checkpoint::remove_unfinished(&files.checkpoints());
+        if !files.resume && checkpoint::exist(&files.checkpoints())? {
+            return Err(Error::new(Kind::Usage, "the folder holds checkpoints of an earlier run")
+                .at(files.checkpoints().display().to_string())
+                .hint("go on with it with --resume, or start in another folder"));
+        }
         let saved = if files.resume { checkpoint::latest(&files.checkpoints(), &identity)? } else { None };
         if let Some((saved, values, moments)) = saved {
             if values.len() != lora.values.len() {
@@ -258,8 +264,9 @@ impl<'a> Run<'a> {
             .hint("lower the learning rate (--set lr=…); the last good checkpoint is kept there")
     }
 
-    fn finish(self, seconds: f64, steps_done: usize) -> Result<(Lora, Summary)> {
+    fn finish(self) -> Result<(Lora, Summary)> {
         let lines = metrics::read_until(&self.files.metrics(), self.steps)?;
+        let seconds: f64 = lines.iter().map(|line| line.seconds).sum();
         let path = self.files.adapter();
         if !path.exists() {
             let origin = Origin {
@@ -269,7 +276,8 @@ impl<'a> Run<'a> {
             };
             adapter::write(&self.lora, &origin, &path)?;
         }
-        let rows_done = steps_done * self.recipe.batch;
+        // Lines may be missing after a crash of the machine; the rate is of those that are there.
+        let rows_done = lines.len() * self.recipe.batch;
         let summary = Summary {
             method: self.recipe.method.clone(),
             steps: self.steps,
@@ -288,12 +296,32 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Holds the run's folder for this process until it is dropped.
+fn lock(files: &RunFiles) -> Result<File> {
+    let path = files.directory.join(".lock");
+    let file = File::create(&path).map_err(|e| Error::io("cannot lock the run's folder", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::new(Kind::Usage, "another process trains in this folder")
+                .at(files.directory.display().to_string())
+                .hint("wait for it, or name another folder with --out"))
+        }
+        Err(TryLockError::Error(e)) => Err(Error::io("cannot lock the run's folder", &path, &e)),
+    }
+}
+
 /// What makes two runs the same: recipe, rows and base.
 fn identity(model: &LanguageModel, examples: &[Example], recipe: &Recipe) -> String {
     let mut hash = Sha256::new();
     // How often a checkpoint is written does not change what is learned; the memory limit does, in the last bits.
     let precision = model.precision().name().to_string();
-    hash.update(format!("{:?}", Recipe { save_every: 1, precision, ..recipe.clone() }));
+    let recipe = Recipe { save_every: 1, precision, ..recipe.clone() };
+    // A map with its keys sorted: new fields and their order change nothing as long as they are not set.
+    let known = serde_json::to_value(&recipe).ok().and_then(|v| v.as_object().cloned()).unwrap_or_default();
+    let plain = serde_json::to_value(Recipe::default()).unwrap_or_default();
+    let set: BTreeMap<_, _> = known.iter().filter(|(key, value)| plain[key.as_str()] != **value).collect();
+    hash.update(serde_json::to_string(&set).unwrap_or_default());
     hash.update(data::fingerprint(examples));
     hash.update(model.base_fingerprint());
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()

@@ -11,8 +11,9 @@ use underdog_model::linear::Precision;
 use underdog_testkit::golden;
 use underdog_train::checkpoint::{self, State, latest};
 use underdog_train::data::{Example, Row, tokenize};
+use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
-use underdog_train::trainer::{RunFiles, train};
+use underdog_train::trainer::{RunFiles, Summary, train};
 
 fn model() -> LanguageModel {
     let path = golden("models/tiny-llama");
@@ -39,6 +40,10 @@ fn recipe() -> Recipe {
 
 /// Trains in `directory`, stopping after `stop_after` steps of this session.
 fn run(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Result<f64> {
+    sitting(directory, resume, stop_after).map(|summary| summary.loss_last.unwrap())
+}
+
+fn sitting(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Result<Summary> {
     let model = model();
     let files = RunFiles { directory: directory.to_path_buf(), resume };
     let (stop, mut steps) = (AtomicBool::new(false), 0);
@@ -46,7 +51,7 @@ fn run(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Resu
         steps += 1;
         stop.store(steps >= stop_after, Ordering::Relaxed);
     });
-    result.map(|(_, summary)| summary.loss_last.unwrap())
+    result.map(|(_, summary)| summary)
 }
 
 fn adapter(directory: &Path) -> Vec<u8> {
@@ -70,6 +75,27 @@ fn a_resumed_run_gives_the_bytes_of_the_undisturbed_one() {
         let metrics = std::fs::read_to_string(cut.path().join("metrics.jsonl")).unwrap();
         assert_eq!(metrics.lines().count(), 9);
     }
+}
+
+#[test]
+fn the_seconds_of_a_resumed_run_are_those_of_all_its_steps() {
+    let cut = tempfile::tempdir().unwrap();
+    run(cut.path(), false, 5).unwrap_err();
+    // Long ago and slow: what the first sitting took must be in the sum.
+    let path = cut.path().join("metrics.jsonl");
+    let mut lines = metrics::read_until(&path, 5).unwrap();
+    lines.iter_mut().for_each(|line| line.seconds = 100.0);
+    metrics::rewrite(&path, &lines).unwrap();
+    let summary = sitting(cut.path(), true, usize::MAX).unwrap();
+    let all: f64 = metrics::read_until(&path, 9).unwrap().iter().map(|line| line.seconds).sum();
+    assert!(summary.seconds > 500.0 && summary.seconds == all, "{} of {all}", summary.seconds);
+    assert_eq!(summary.rows_per_s, Some(27.0 / all));
+    let again = sitting(cut.path(), true, usize::MAX).unwrap();
+    assert_eq!(
+        (again.seconds, again.rows_per_s),
+        (summary.seconds, summary.rows_per_s),
+        "nothing was computed"
+    );
 }
 
 #[test]

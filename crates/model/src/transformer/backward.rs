@@ -36,12 +36,9 @@ impl Scope<'_> {
     ) -> Vec<f32> {
         let w = self.weights;
         let normed = self.norm(middle, &w.mlp_norm);
-        let Mlp { mut gate, mut up } = mlp.unwrap_or_else(|| self.mlp(&normed));
-        let gated = {
-            let mut a = vec![0.0; gate.len()];
-            activation::forward(self.gate, &mut a, &gate, &up);
-            a
-        };
+        let mlp = mlp.unwrap_or_else(|| self.mlp(&normed));
+        let gated = self.gated(&mlp);
+        let Mlp { mut gate, mut up } = mlp;
         let down = w.mlp_post_norm.is_some().then(|| self.linear(Module::Down, &gated));
         let through = self.through_norm(down.as_deref(), w.mlp_post_norm.as_deref(), &dy);
         let mut dgated = vec![0.0; gated.len()];

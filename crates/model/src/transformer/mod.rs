@@ -20,7 +20,7 @@ use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::{norm, rope::Angles};
 
-/// A model's weights in f32, ready to run.
+/// A model's weights, ready to run: matrices in the precision asked for, everything else in f32.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
@@ -113,7 +113,8 @@ impl KvCache {
 /// What the forward pass keeps for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Everything: (5 C + 2 G·D + 2 F) values a token and layer, nothing is computed twice.
+    /// All products but those that a norm follows: `train`'s plan says how many bytes a token takes. Norms and other
+    /// elementwise work are done again.
     All,
     /// All but gate and up: about half the memory, a quarter more arithmetic.
     WithoutMlp,
@@ -232,25 +233,12 @@ impl Transformer {
             layers.push(activations);
             x = next;
         }
-        let mut rows: Vec<usize> = forest.targets().iter().map(|t| t.row).collect();
-        rows.dedup();
+        let rows = target_rows(forest);
         let place = |t: &Target| Target { row: rows.partition_point(|&r| r < t.row), token: t.token };
         let targets: Vec<Target> = forest.targets().iter().map(place).collect();
         let hidden = gather(&x, &rows, self.config.width);
         let scores = cross_entropy::forward(&self.head, &self.normed(&hidden), &targets);
         (scores, Tape { batch, angles, layers, rows, hidden, targets, options })
-    }
-
-    /// The log-probabilities alone, keeping nothing.
-    pub fn log_probs(&self, lora: Option<&Lora>, forest: &Forest) -> Vec<Score> {
-        let batch = forest.batch();
-        let angles = self.angles(&batch.positions);
-        let mut x = self.embed(&batch.tokens);
-        for index in 0..self.layers.len() {
-            x = self.scope(index, &batch, &angles, lora, None).forward(x, None, Keep::WithoutMlp).0;
-        }
-        let hidden = self.normed(&x);
-        cross_entropy::forward(&self.head, &hidden, forest.targets())
     }
 
     /// Adds the gradient of the adapter to `gradients` (laid out as [`Lora::values`]) for `d[i] = ∂L/∂log_prob` of the
@@ -296,6 +284,13 @@ impl Transformer {
         norm::forward(&mut normed, hidden, &self.final_norm, self.config.norm_eps);
         normed
     }
+}
+
+/// Rows that carry a target, each once.
+fn target_rows(forest: &Forest) -> Vec<usize> {
+    let mut rows: Vec<usize> = forest.targets().iter().map(|t| t.row).collect();
+    rows.dedup();
+    rows
 }
 
 fn gather(x: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
