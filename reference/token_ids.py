@@ -2,11 +2,12 @@
 
     python reference/token_ids.py WEIGHTS            # writes crates/testkit/goldens/tokens from its texts.jsonl
     python reference/token_ids.py WEIGHTS --texts DATA   # picks texts.jsonl anew first
+    python reference/token_ids.py WEIGHTS --tasks    # only the rows of the built-in tasks
     python reference/token_ids.py WEIGHTS --all DATA OUT # ids of all dev rows, for the test `all_dev_rows`
 
-WEIGHTS is the model cache (`<name>/<file>`), DATA the folder of the public task sets. Needs llama-cpp-python 0.3.36
-beside requirements.txt, and a large stack (`ulimit -s unlimited`): llama.cpp's `default` pre-tokenizer recurses once per
-character. Takes a few minutes. (The file is not called tokenize.py because Python has a module of that name.)
+WEIGHTS is the model cache (`<name>/<file>`), DATA the folder of the public task sets. Needs a large
+stack (`ulimit -s unlimited`): llama.cpp's `default` pre-tokenizer recurses once per character. Takes a few
+minutes. (The file is not called tokenize.py because Python has a module of that name.)
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 OUT = Path(__file__).resolve().parent.parent / "crates/testkit/goldens/tokens"
+TASKS = Path(__file__).resolve().parent.parent / "tasks"
 WEIGHTS = {
     "smollm2-135m-instruct": "SmolLM2-135M-Instruct.Q4_1.gguf",
     "gemma-3-270m": "gemma-3-270m-q4_k_m.gguf",
@@ -181,11 +183,22 @@ def goldens(name, by, encode, texts, odd):
     (OUT / f"{name}.json").write_text(json.dumps(value, separators=(",", ":")).replace("],", "],\n") + "\n")
 
 
+def task_goldens(real):
+    """Digests of the inputs of all dev rows of the built-in tasks, in their order."""
+    value = {"version": 1, "by": f"llama-cpp-python {llama_cpp.__version__}"}
+    for name, path in real.items():
+        encode = llama_encoder(path)
+        value[name] = {task: [digest(encode(row["input"])) for row in read_lines(TASKS / task / "dev.jsonl")]
+                       for task in ("banking77", "invoices")}
+    (OUT / "tasks.json").write_text(json.dumps(value, separators=(",", ":")).replace("],", "],\n") + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--texts", type=Path)
     parser.add_argument("--all", nargs=2, type=Path)
+    parser.add_argument("--tasks", action="store_true")
     args = parser.parse_args()
     real = {name: args.weights / name / file for name, file in WEIGHTS.items()}
     if args.all:
@@ -200,6 +213,9 @@ def main():
                                 sink.write(json.dumps([name, folder.name, index, field, *digest(encode(row[field]))]) + "\n")
         return
     OUT.mkdir(parents=True, exist_ok=True)
+    task_goldens(real)
+    if args.tasks:
+        return
     if args.texts:
         pick_texts(args.texts)
     texts = read_lines(OUT / "texts.jsonl")

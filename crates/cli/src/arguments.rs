@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use underdog_eval::split::Split;
 
-/// Make a small open language model beat the giants at one task, and own it.
+/// Train a small open language model for one task, measure it honestly, and own it.
 #[derive(Debug, Parser)]
 #[command(name = "underdog", version, arg_required_else_help = true, after_help = AFTER)]
 pub struct Arguments {
@@ -97,6 +97,9 @@ pub struct EvalArguments {
     /// Measure on this JSON Lines file with `input` and `expected` instead.
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
+    /// The model was trained on this JSON Lines file instead: no row of it may be measured.
+    #[arg(long, value_name = "FILE")]
+    pub train_data: Option<PathBuf>,
     /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
@@ -167,7 +170,7 @@ pub struct ChatArguments {
     /// System message.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Take the system message from a task.
+    /// Put what is typed into the prompt of a task, as in training.
     #[arg(long, value_name = "TASK", conflicts_with = "system")]
     pub task: Option<PathBuf>,
     /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.

@@ -56,15 +56,16 @@ fn cache_root() -> Result<PathBuf> {
     })
 }
 
-/// Peak resident memory of this process in MiB since the last [`reset_peak_memory`], where the platform tells.
+/// Peak resident memory of this process in MiB since its start or the last [`reset_peak_memory`], where the platform
+/// tells.
 pub fn peak_memory_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
-/// Begins a new measurement of the peak, so that each stage of a run reports its own. Where the platform cannot, the
-/// peak stays that of the whole process.
+/// Begins a new measurement of the peak, between two stages of a run, so that each reports its own. Where the platform
+/// cannot, the peak stays that of the whole process.
 pub fn reset_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

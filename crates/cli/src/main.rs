@@ -17,9 +17,11 @@ mod verbs;
 
 use arguments::{Arguments, Verb};
 use clap::Parser;
+use clap::error::ErrorKind;
 use environment::Environment;
 use output::Output;
 use std::process::ExitCode;
+use underdog_eval::{Error, Kind};
 
 fn main() -> ExitCode {
     underdog_tensor::memory::keep_freed_memory();
@@ -51,10 +53,17 @@ fn arguments_error(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    if std::env::args().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Output { json: true }.error_object(&underdog_eval::Error::new(underdog_eval::Kind::Usage, what));
+    // Not `args`, which panics where an argument is not UTF-8.
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let incomplete = [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
+        let error = if incomplete.contains(&error.kind()) {
+            Error::new(Kind::Usage, "the command lacks a verb").expected("one of those that --help lists")
+        } else {
+            let text = error.to_string();
+            let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Error::new(Kind::Usage, what)
+        };
+        Output { json: true }.error_object(&error);
     }
-    ExitCode::from(underdog_eval::Kind::Usage.exit_code())
+    ExitCode::from(Kind::Usage.exit_code())
 }

@@ -198,9 +198,28 @@ fn correct_together(comparisons: &mut [Comparison]) {
     }
 }
 
-/// What may be said: one sentence about the score.
-pub fn claims(comparisons: &Comparisons) -> Vec<Claim> {
-    vec![headline(&comparisons.score)]
+/// What may be said: one sentence about the score. Where measured inputs stand in the training rows as well
+/// (`shared` of them), nothing may be claimed, whatever the numbers are.
+pub fn claims(comparisons: &Comparisons, shared: usize) -> Vec<Claim> {
+    vec![if shared > 0 { leaked(&comparisons.score, shared) } else { headline(&comparisons.score) }]
+}
+
+fn leaked(score: &Comparison, shared: usize) -> Claim {
+    let Comparison { baseline, candidate, n, .. } = score;
+    let what = score.metric.replace('_', " ");
+    let reason = leakage(shared, *n);
+    let sentence = format!(
+        "Nothing may be claimed about which of {candidate} and {baseline} has the higher {what}: {reason}"
+    );
+    Claim { sentence, supported: false }
+}
+
+/// Why nothing may be claimed when `shared` of `n` measured inputs stand in the training rows.
+pub(crate) fn leakage(shared: usize, n: usize) -> String {
+    let stand = if shared == 1 { "stands" } else { "stand" };
+    format!(
+        "{shared} of the {n} measured inputs {stand} in the training rows too, so the scores measure memory as well."
+    )
 }
 
 fn headline(score: &Comparison) -> Claim {
@@ -217,6 +236,7 @@ fn headline(score: &Comparison) -> Claim {
     };
     let interval = match (score.low, score.high) {
         (Some(low), Some(high)) => format!("95 % interval {} to {}", points(low), points(high)),
+        // With two samples or more, only equal differences leave the interval out.
         _ => "the same on every sample".to_owned(),
     };
     let facts = format!("{} points ({interval}; {test}, {}) on {n} samples", points(difference), p_words(p));

@@ -15,7 +15,24 @@ fn two(n: usize, a: fn(usize) -> bool, b: fn(usize) -> bool) -> (Evaluation, Eva
 fn headline_of(n: usize, a: fn(usize) -> bool, b: fn(usize) -> bool) -> (Claim, Comparison) {
     let (a, b) = two(n, a, b);
     let comparisons = compare(&a, &b, ("base", "tuned"), 1).unwrap();
-    (claims(&comparisons).remove(0), comparisons.score)
+    (claims(&comparisons, 0).remove(0), comparisons.score)
+}
+
+#[test]
+fn nothing_is_claimed_from_rows_that_were_trained_on() {
+    let (a, b) = two(100, |i| i < 2, |i| i < 80);
+    let comparisons = compare(&a, &b, ("base", "tuned"), 1).unwrap();
+    assert!(claims(&comparisons, 0)[0].supported);
+    let claim = claims(&comparisons, 1).remove(0);
+    assert_eq!(
+        claim.sentence,
+        "Nothing may be claimed about which of tuned and base has the higher fields: \
+         1 of the 100 measured inputs stands in the training rows too, so the scores measure memory as well."
+    );
+    assert!(
+        !claim.supported
+            && claims(&comparisons, 7)[0].sentence.contains("7 of the 100 measured inputs stand ")
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::split::Split;
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub struct Header {
     pub harness_fingerprint: String,
     /// Fingerprint of the templates and the bound on new tokens.
     pub prompt_fingerprint: String,
-    /// Fingerprint of the ids, inputs and expected answers, in order.
+    /// Fingerprint of the ids, inputs, expected answers and prompts, in order.
     pub data_fingerprint: String,
     /// What else decides the numbers.
     pub settings: RecordSettings,
@@ -108,7 +109,8 @@ impl Record {
     /// Reads a record; a last line that was cut off when the run was killed is left out.
     ///
     /// # Errors
-    /// When the file cannot be read, is no record, is of a newer version, or a line before the last is broken.
+    /// When the file cannot be read, is no record, is of a newer version, a line before the last is broken, or a sample
+    /// stands in it twice.
     pub fn read(path: &Path) -> Result<Record> {
         match read_whole_lines(path)? {
             Some((record, _)) => Ok(record),
@@ -126,7 +128,7 @@ fn read_whole_lines(path: &Path) -> Result<Option<(Record, usize)>> {
     let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate();
     let Some((_, first)) = lines.next() else { return Ok(None) };
     let header = read_header(first).map_err(|error| error.at(format!("{}:1", path.display())))?;
-    let mut samples = Vec::new();
+    let (mut samples, mut line_of) = (Vec::new(), HashMap::new());
     for (index, line) in lines {
         let sample: SampleRecord = serde_json::from_slice(line).map_err(|error| {
             Error::new(Kind::Data, "a line of the record is broken")
@@ -135,6 +137,16 @@ fn read_whole_lines(path: &Path) -> Result<Option<(Record, usize)>> {
                 .at(format!("{}:{}", path.display(), index + 1))
                 .hint("delete that line to have the sample measured again, or start a new record")
         })?;
+        if let Some(first) = line_of.insert(sample.id.clone(), index + 1) {
+            return Err(Error::new(
+                Kind::Data,
+                format!("the sample `{}` stands in the record twice", sample.id),
+            )
+            .expected("every sample once")
+            .found(format!("the same id on line {first}"))
+            .at(format!("{}:{}", path.display(), index + 1))
+            .hint("delete one of the two lines, or start a new record"));
+        }
         samples.push(sample);
     }
     Ok(Some((Record { header, samples }, whole)))

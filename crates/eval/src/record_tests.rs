@@ -59,6 +59,36 @@ fn a_record_is_never_overwritten_and_never_mixed_with_another_run() {
 }
 
 #[test]
+fn a_sample_twice_and_another_prompt_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut task, mut set) = task(folder.path(), 3);
+    let path = folder.path().join("record.jsonl");
+    let whole = measure(&task, &set, &mut mock(&task, &set, |_| true), &path);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last = text.lines().last().unwrap();
+    std::fs::write(&path, format!("{text}{last}\n")).unwrap();
+    for error in [
+        crate::Evaluation::from_record(&path).unwrap_err().to_string(),
+        RecordWriter::resume(&path, &whole.header).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("`r2` stands in the record twice"), "{error}");
+        assert!(error.contains("record.jsonl:5") && error.contains("line 4"), "{error}");
+    }
+    let toml = crate::test_support::TASK.replace("[data]", "user = \"{{ meta.page }}\"\n[data]");
+    std::fs::write(folder.path().join("task.toml"), toml).unwrap();
+    task = crate::Task::load(folder.path()).unwrap();
+    let mut fingerprint_of = |page: usize| {
+        set.samples.iter_mut().for_each(|sample| {
+            sample.meta.insert("page".into(), page.into());
+        });
+        let path = folder.path().join(format!("page-{page}.jsonl"));
+        let mut model = crate::mock::MockModel::constant("m", "no");
+        measure(&task, &set, &mut model, &path).header.data_fingerprint
+    };
+    assert_ne!(fingerprint_of(1), fingerprint_of(2), "what a template reads of meta is part of the data");
+}
+
+#[test]
 fn a_broken_line_in_the_middle_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (task, set) = task(folder.path(), 3);

@@ -2,10 +2,10 @@
 //! candidate batches as it likes. What may be concluded from two evaluations is `compare`'s.
 
 use crate::harness::{ANSWERED, Metric, resolve_metrics};
-use crate::model::{Model, Output, Request};
+use crate::model::{Message, Model, Output, Request};
 use crate::record::{Header, RECORD_VERSION, Record, RecordSettings, RecordWriter, SampleRecord};
 use crate::sample::Sample;
-use crate::split::EvalSet;
+use crate::split::{EvalSet, Split};
 use crate::statistics::{self, Estimate};
 use crate::task::Task;
 use crate::{Error, Kind, Result, json, select};
@@ -150,18 +150,20 @@ pub fn evaluate(
         Some(limit) => select::random_subset(set.samples.iter().collect(), limit, settings.seed)?,
         None => set.samples.iter().collect(),
     };
-    let header = header(task, set, &samples, model, settings);
+    let prompts = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
+    let header = header(task, (set.split, &samples, &prompts), model, settings);
     let (writer, done) = if settings.resume {
         RecordWriter::resume(&settings.record_path, &header)?
     } else {
         (RecordWriter::create(&settings.record_path, &header)?, Vec::new())
     };
     let done_ids: HashSet<&str> = done.iter().map(|record| record.id.as_str()).collect();
-    let open: Vec<&Sample> = samples.iter().copied().filter(|s| !done_ids.contains(s.id.as_str())).collect();
-    let requests = open
+    let (open, requests): (Vec<&Sample>, Vec<Request>) = samples
         .iter()
-        .map(|s| Ok(Request { messages: task.messages(s)?, max_new_tokens: task.max_new_tokens }))
-        .collect::<Result<Vec<_>>>()?;
+        .zip(prompts)
+        .filter(|(sample, _)| !done_ids.contains(sample.id.as_str()))
+        .map(|(sample, messages)| (*sample, Request { messages, max_new_tokens: task.max_new_tokens }))
+        .unzip();
     let mut sitting = Sitting::new(task, &open, writer, done, samples.len());
     sitting.run(model, &requests, progress)?;
     let Sitting { writer, mut records, .. } = sitting;
@@ -171,18 +173,20 @@ pub fn evaluate(
     Evaluation::new(header, records, &settings.record_path)
 }
 
+/// The first line of the record of `samples` of a split, asked with `prompts`.
 fn header(
     task: &Task,
-    set: &EvalSet,
-    samples: &[&Sample],
+    (split, samples, prompts): (Split, &[&Sample], &[Vec<Message>]),
     model: &dyn Model,
     settings: &EvalSettings,
 ) -> Header {
-    let data: Vec<_> = samples.iter().map(|s| serde_json::json!([s.id, s.input, s.expected])).collect();
+    // The prompts too: a template may read `meta`, which a sample could change without changing its input.
+    let rows = samples.iter().zip(prompts);
+    let data: Vec<_> = rows.map(|(s, p)| serde_json::json!([s.id, s.input, s.expected, p])).collect();
     Header {
         version: RECORD_VERSION,
         task: task.name.clone(),
-        split: set.split,
+        split,
         candidate: model.identity(),
         prompt: task.prompt.clone(),
         harness: task.harness.spec().clone(),

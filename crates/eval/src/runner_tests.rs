@@ -3,7 +3,6 @@
 use super::*;
 use crate::mock::MockModel;
 use crate::model::Identity;
-use crate::split::Split;
 use crate::test_support::{measure, mock, settings, task};
 
 #[test]

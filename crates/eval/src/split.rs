@@ -5,7 +5,7 @@ use crate::sample::{ReadRows, Sample};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -180,6 +180,12 @@ pub(crate) fn refuse_leakage(train: Side<'_>, held_out: Side<'_>) -> Result<()> 
         .hint("take the rows out of one of the files; --allow-leakage measures anyway, but what it measures is memory"))
 }
 
+/// How many of `measured` stand among the inputs of `train`; spacing aside, as in [`refuse_leakage`].
+pub(crate) fn shared_inputs<'a>(train: &[Sample], measured: impl Iterator<Item = &'a Value>) -> usize {
+    let seen: HashSet<String> = train.iter().map(|sample| input_key(&sample.input)).collect();
+    measured.filter(|input| seen.contains(&input_key(input))).count()
+}
+
 fn input_key(input: &Value) -> String {
     let text = crate::sample::text_of(&crate::json::canonical(input));
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -215,6 +221,8 @@ mod tests {
             side(Split::Test, &test[..1], "test.jsonl"),
         );
         assert_eq!(apart, Ok(()));
+        let inputs = || test.iter().map(|sample| &sample.input);
+        assert_eq!((shared_inputs(&train, inputs()), shared_inputs(&test[..1], inputs().skip(1))), (1, 0));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub const DRAWS: usize = 10_000;
 pub const ALPHA: f64 = 0.05;
 /// The chance to see a true difference that [`rows_needed`] plans for.
 pub const POWER: f64 = 0.8;
+/// With fewer samples than this away from 0, or from 1, redrawing them shows too little of the spread.
+const FEW: usize = 10;
 /// Up to this many differing samples, all sign flips (2^13 < [`DRAWS`]) are counted instead of drawn.
 const EXACT_UP_TO: usize = 13;
 
@@ -59,29 +61,33 @@ pub fn mean(values: &[f64]) -> Option<f64> {
 /// The share `passed / n` with its Wilson interval. Below two samples there is no interval.
 pub fn rate(passed: usize, n: usize) -> Estimate {
     let value = (n > 0).then(|| passed as f64 / n as f64);
-    Estimate::new(value, wilson(passed, n), n)
+    Estimate::new(value, wilson(value.unwrap_or(0.0), n), n)
 }
 
-/// The mean of `values`, which lie in 0..=1, with a seeded percentile bootstrap interval. Where all are 0, or all 1,
-/// redrawing them shows no spread: the interval is then Wilson's for the share of samples that are not, which bounds
-/// the mean as well. Where all are equal to another number, or there are fewer than two, there is none.
+/// The mean of `values`, which lie in 0..=1, with a seeded percentile bootstrap interval. Where fewer than ten of them
+/// are not 0, or fewer than ten not 1, redrawing shows too little of the spread: the interval then reaches as far as
+/// Wilson's for a rate of the same mean, too, which is wide enough, because nothing in 0..=1 with that mean varies
+/// more than a rate. Where ten or more are all equal to another number, or there are fewer than two, there is none.
 pub fn mean_in_unit(values: &[f64], seed: u64) -> Estimate {
     let (n, value) = (values.len(), mean(values));
-    let all = |number: f64| values.iter().all(|&value| value == number);
-    let interval = match n {
-        _ if all(0.0) => wilson(0, n),
-        _ if all(1.0) => wilson(n, n),
-        _ => bootstrap_mean(values, seed),
+    let few = |end: f64| values.iter().filter(|&&value| value != end).count() < FEW;
+    let drawn = bootstrap_mean(values, seed);
+    let interval = match value {
+        Some(share) if few(0.0) || few(1.0) => wilson(share, n).map(|wide| match drawn {
+            Ok(drawn) => Interval { low: wide.low.min(drawn.low), high: wide.high.max(drawn.high) },
+            Err(_) => wide,
+        }),
+        _ => drawn,
     };
     Estimate::new(value, interval, n)
 }
 
-fn wilson(passed: usize, n: usize) -> Result<Interval, &'static str> {
+/// Wilson's interval for a rate of `share` among `n`.
+fn wilson(share: f64, n: usize) -> Result<Interval, &'static str> {
     if n < 2 {
         return Err(not_enough(n));
     }
     let (z, n) = (z(1.0 - ALPHA / 2.0), n as f64);
-    let share = passed as f64 / n;
     let scale = 1.0 + z * z / n;
     let centre = (share + z * z / (2.0 * n)) / scale;
     let half = z / scale * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();

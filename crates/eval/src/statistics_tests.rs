@@ -110,6 +110,25 @@ fn equal_answers_never_give_an_interval_of_width_zero() {
 }
 
 #[test]
+fn a_hit_among_zeros_never_narrows_the_interval() {
+    for hit in [0.25, 0.5, 1.0] {
+        let interval = |hits: usize| {
+            let values: Vec<f64> = (0..100).map(|i| if i < hits { hit } else { 0.0 }).collect();
+            let mirrored: Vec<f64> = values.iter().map(|value| 1.0 - value).collect();
+            (mean_in_unit(&values, 1), mean_in_unit(&mirrored, 1))
+        };
+        for hits in 1..FEW {
+            let (less, more) = (interval(hits - 1), interval(hits));
+            assert!(more.0.high >= less.0.high, "{hits} of {hit}: {more:?}, one less: {less:?}");
+            assert!(more.1.low <= less.1.low, "{hits} of {hit} below 1: {more:?}, one less: {less:?}");
+            assert!(more.0.low <= more.0.value && more.0.value <= more.0.high);
+        }
+        let drawn = bootstrap_mean(&[vec![hit; 10], vec![0.0; 90]].concat(), 1).unwrap();
+        assert_eq!(interval(10).0.high, Some(drawn.high), "ten are enough to be redrawn");
+    }
+}
+
+#[test]
 fn a_p_value_is_never_zero() {
     let p = paired_permutation(&[1.0; 500], 1).unwrap();
     assert!(p > 0.0 && p < 0.001, "{p}");

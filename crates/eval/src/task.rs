@@ -6,10 +6,13 @@ use crate::harness::{Harness, HarnessSpec, MetricSpec};
 use crate::model::{Message, Role};
 use crate::record::Prompt;
 use crate::sample::{ReadRows, Sample, read_jsonl};
-use crate::split::{EvalSet, Part, ReadOptions, Rows, Side, Split, Test, Train, Validation, refuse_leakage};
+use crate::split::{
+    EvalSet, Part, ReadOptions, Rows, Side, Split, Test, Train, Validation, refuse_leakage, shared_inputs,
+};
 use crate::template::Templates;
 use crate::{Error, Kind, Result, files, json};
 use serde::Deserialize;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The version of `task.toml` that this program writes about and reads.
@@ -238,6 +241,18 @@ impl Task {
         Ok(())
     }
 
+    /// How many of the `measured` inputs stand in the training rows too, spacing aside; 0 where the task has no file of
+    /// training rows. Broken training rows do not count.
+    ///
+    /// # Errors
+    /// When the training rows cannot be read.
+    pub fn shared_with_training<'a>(&self, measured: impl Iterator<Item = &'a Value>) -> Result<usize> {
+        match self.data_file(Split::Train) {
+            Some(path) if path.exists() => Ok(shared_inputs(&read_jsonl(path, true)?.samples, measured)),
+            _ => Ok(0),
+        }
+    }
+
     /// The prompt for `sample`: the system message, if the task has one, and the user message.
     ///
     /// # Errors
@@ -246,6 +261,31 @@ impl Task {
         let system = self.templates.system(sample)?.map(|content| Message { role: Role::System, content });
         let user = Message { role: Role::User, content: self.templates.user(sample)? };
         Ok(system.into_iter().chain([user]).collect())
+    }
+
+    /// Whether a typed text alone can fill the templates, for a conversation.
+    ///
+    /// # Errors
+    /// When a template reads `id` or `meta`, which only a row has.
+    pub fn require_typed(&self) -> Result<()> {
+        match self.templates.reads_of_row() {
+            None => Ok(()),
+            Some(name) => Err(Error::new(Kind::Usage, "this task cannot be talked to")
+                .expected("templates that read `input` only")
+                .found(format!("`{name}`, which only a row has"))
+                .hint("give the model its instructions with --system instead")),
+        }
+    }
+
+    /// The prompt for a text that someone types: the same as for a row whose input it is.
+    ///
+    /// # Errors
+    /// As [`Task::require_typed`], or when a template reads a field of the input, which text has not.
+    pub fn typed(&self, text: &str) -> Result<Vec<Message>> {
+        self.require_typed()?;
+        let (input, expected) = (Value::String(text.to_owned()), Value::Null);
+        let meta = serde_json::Map::new();
+        self.messages(&Sample { id: "typed".into(), input, expected, meta, line: 1 })
     }
 
     /// The answer to train towards: expected text as it is, any other value as one line of JSON in the field order of the

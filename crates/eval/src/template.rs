@@ -14,6 +14,7 @@ const NAMES: [&str; 3] = ["input", "id", "meta"];
 pub struct Templates {
     environment: Environment<'static>,
     has_system: bool,
+    reads_of_row: Option<&'static str>,
 }
 
 impl Templates {
@@ -27,7 +28,7 @@ impl Templates {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_debug(true);
         let system = system.filter(|text| !text.trim().is_empty());
-        let mut reads_sample = false;
+        let (mut reads_sample, mut reads_of_row) = (false, None);
         for (name, source) in [("system", system), ("user", Some(user))] {
             let Some(source) = source else { continue };
             environment
@@ -38,6 +39,8 @@ impl Templates {
             let mut unknown: Vec<_> = template.undeclared_variables(false).into_iter().collect();
             unknown.sort();
             reads_sample |= unknown.iter().any(|variable| NAMES.contains(&variable.as_str()));
+            let of_row = ["id", "meta"].into_iter().find(|&name| unknown.iter().any(|v| v == name));
+            reads_of_row = reads_of_row.or(of_row);
             // Functions of the template language count as undeclared too, and are known to the environment.
             unknown.retain(|v| {
                 !NAMES.contains(&v.as_str()) && environment.globals().all(|(known, _)| known != v)
@@ -56,7 +59,12 @@ impl Templates {
                 .expected("`{{ input }}` in the user template")
                 .found("the same prompt for every sample"));
         }
-        Ok(Templates { environment, has_system: system.is_some() })
+        Ok(Templates { environment, has_system: system.is_some(), reads_of_row })
+    }
+
+    /// What the templates read that only a row of data has: `id` or `meta`; `None` where the input is enough.
+    pub fn reads_of_row(&self) -> Option<&'static str> {
+        self.reads_of_row
     }
 
     /// The system message for `sample`, if the task has one.

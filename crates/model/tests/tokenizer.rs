@@ -163,6 +163,31 @@ fn a_broken_tokenizer_json_is_an_error_that_names_the_file() {
     assert!(error.facts().place.as_deref().unwrap().ends_with("tokenizer_config.json"), "{error}");
 }
 
+/// All dev rows of the built-in tasks, with the tokenizers of both real models.
+#[test]
+fn the_dev_rows_of_the_built_in_tasks() {
+    let expected = read_json("tokens/tasks.json");
+    for name in ["smollm2-135m-instruct", "gemma-3-270m"] {
+        let Some(path) = common::weights(name) else { continue };
+        let tokenizer = gguf(&path);
+        for task in ["banking77", "invoices"] {
+            let rows = lines(
+                &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tasks").join(task).join("dev.jsonl"),
+            );
+            let wanted = expected[name][task].as_array().unwrap();
+            assert!(rows.len() > 50 && rows.len() == wanted.len(), "{name} {task}: {} rows", rows.len());
+            for (row, want) in rows.iter().zip(wanted) {
+                assert_eq!(
+                    digest(&tokenizer.encode(row["input"].as_str().unwrap())),
+                    *want,
+                    "{name} {}",
+                    row["id"]
+                );
+            }
+        }
+    }
+}
+
 /// All dev rows of the public sets: UNDERDOG_DATA is their folder, UNDERDOG_DATA_IDS what
 /// `reference/token_ids.py WEIGHTS --all DATA OUT` wrote. Neither is part of the repository.
 #[test]

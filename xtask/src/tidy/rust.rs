@@ -152,7 +152,10 @@ fn matching(
 /// Whether the whole file is compiled for tests only: by its folder, or by the names that the house gives such files.
 fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    path.contains("/tests/") || path.contains("/examples/") || name.ends_with("tests.rs") || name == "test_support.rs"
+    path.contains("/tests/")
+        || path.contains("/examples/")
+        || name.ends_with("tests.rs")
+        || name == "test_support.rs"
 }
 
 #[cfg(test)]

@@ -15,15 +15,15 @@ use underdog_model::language_model::LanguageModel;
 
 /// Runs the verb.
 pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output) -> Result<()> {
-    let system = match &arguments.task {
-        Some(folder) => Task::load(folder)?.prompt.system,
-        None => arguments.system.clone(),
-    };
+    let task = arguments.task.as_deref().map(Task::load).transpose()?;
+    if let Some(task) = &task {
+        task.require_typed()?;
+    }
+    let prompt = ChatPrompt { task, system: arguments.system.clone() };
     let model = load_model(&arguments.model, &arguments.precision, environment, output)?;
-    let opening = system.map(|content| Message { role: Role::System, content: content.trim().to_string() });
     let talk = Talk { model: &model, environment, output, max_new_tokens: arguments.max_new_tokens };
     if std::io::stdin().is_terminal() && !output.json {
-        return talk.converse(opening.into_iter().collect());
+        return talk.converse(&prompt);
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|e| {
@@ -31,13 +31,37 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
             .expected("UTF-8 text")
             .found(e.to_string())
     })?;
-    let message = Message { role: Role::User, content: text.trim_end_matches('\n').to_string() };
-    let messages: Vec<Message> = opening.into_iter().chain([message]).collect();
+    let mut messages = Vec::new();
+    prompt.add_turn(&mut messages, text.trim_end_matches('\n'))?;
     let answer = talk.answer(&messages, !output.json)?;
     match output.json {
         true => output.result(&json!({"model": arguments.model, "text": answer.text, "finish": answer.finish,
             "prompt_tokens": answer.prompt_tokens, "new_tokens": answer.new_tokens, "seconds": answer.seconds}), String::new),
         false => output.print("\n"),
+    }
+}
+
+/// How typed text becomes messages: by the templates of a task, as in training, or as it is.
+struct ChatPrompt {
+    task: Option<Task>,
+    system: Option<String>,
+}
+
+impl ChatPrompt {
+    /// Adds the turn of the person who types; before the first one, the system message.
+    fn add_turn(&self, messages: &mut Vec<Message>, text: &str) -> Result<()> {
+        let turn = match &self.task {
+            Some(task) => task.typed(text)?,
+            None => {
+                let system = self.system.as_ref().map(|system| system.trim().to_string());
+                let system = system.map(|content| Message { role: Role::System, content });
+                let user = Message { role: Role::User, content: text.to_string() };
+                system.into_iter().chain([user]).collect()
+            }
+        };
+        let first = messages.is_empty();
+        messages.extend(turn.into_iter().filter(|message| first || message.role != Role::System));
+        Ok(())
     }
 }
 
@@ -61,7 +85,8 @@ impl Talk<'_> {
         })
     }
 
-    fn converse(&self, mut messages: Vec<Message>) -> Result<()> {
+    fn converse(&self, prompt: &ChatPrompt) -> Result<()> {
+        let mut messages = Vec::new();
         self.output.say("Type a message and press Enter; an empty line or Ctrl-D ends the conversation.");
         self.environment.idle.store(true, Ordering::Relaxed);
         for line in std::io::stdin().lock().lines() {
@@ -71,12 +96,37 @@ impl Talk<'_> {
             if line.trim().is_empty() {
                 break;
             }
-            messages.push(Message { role: Role::User, content: line });
+            prompt.add_turn(&mut messages, &line)?;
             let answer = self.answer(&messages, true)?;
             self.output.print("\n\n")?;
             messages.push(Message { role: Role::Assistant, content: answer.text });
             self.environment.idle.store(true, Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_turn_goes_through_the_templates_and_the_system_message_comes_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let toml = "version = 1\nname = \"t\"\nmax_new_tokens = 1\nscore = \"s\"\ndata = {}\n\
+                    prompt = { system = \"Be brief.\", user = \"Q: {{ input }}\" }\n\
+                    check = [{ name = \"c\", kind = \"exact\" }]\nmetric = [{ name = \"s\", checks = [\"c\"] }]\n";
+        std::fs::write(folder.path().join("task.toml"), toml).unwrap();
+        let texts = |prompt: &ChatPrompt| {
+            let mut messages = Vec::new();
+            prompt.add_turn(&mut messages, "one").unwrap();
+            messages.push(Message { role: Role::Assistant, content: "1".into() });
+            prompt.add_turn(&mut messages, "two").unwrap();
+            messages.into_iter().map(|message| message.content).collect::<Vec<_>>()
+        };
+        let task = Some(Task::load(folder.path()).unwrap());
+        assert_eq!(texts(&ChatPrompt { task, system: None }), ["Be brief.", "Q: one", "1", "Q: two"]);
+        let system = Some(" Hello. ".to_string());
+        assert_eq!(texts(&ChatPrompt { task: None, system }), ["Hello.", "one", "1", "two"]);
     }
 }

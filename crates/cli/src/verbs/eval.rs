@@ -1,7 +1,7 @@
 //! `underdog eval TASK --model M`: task → model → record → score card.
 
 use crate::arguments::EvalArguments;
-use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
+use crate::environment::{Environment, peak_memory_mib};
 use crate::output::{Output, duration, percent, score_card};
 use crate::progress::Meter;
 use crate::run_folder;
@@ -10,12 +10,15 @@ use std::ops::ControlFlow;
 use underdog_eval::Result;
 use underdog_eval::model::Model;
 use underdog_eval::runner::{EvalSettings, Evaluation, evaluate};
-use underdog_eval::split::EvalSet;
+use underdog_eval::split::{EvalSet, Split};
 use underdog_eval::task::Task;
 
 /// Runs the verb.
 pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output) -> Result<()> {
     let mut task = Task::load(&arguments.task)?;
+    if let Some(file) = &arguments.train_data {
+        task = task.with_data(Split::Train, file);
+    }
     if let Some(file) = &arguments.data {
         task = task.with_data(arguments.split, file);
     }
@@ -45,7 +48,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     })
 }
 
-/// Evaluates with a progress bar and the peak of memory.
+/// Evaluates with a progress bar and the peak of memory; there is none where every sample was measured earlier.
 pub fn measure(
     label: &str,
     task: &Task,
@@ -54,9 +57,10 @@ pub fn measure(
     settings: &EvalSettings,
     environment: &Environment,
 ) -> Result<Evaluation> {
-    reset_peak_memory();
     let mut meter: Option<Meter> = None;
+    let mut worked = false;
     let result = evaluate(task, set, model, settings, &mut |progress| {
+        worked |= progress.done < progress.n;
         let meter = meter.get_or_insert_with(|| Meter::new(label, progress.n));
         let rate = progress.done as f64 / progress.seconds.max(1e-9);
         meter.update(progress.done, &format!("score {}  {rate:.2} rows/s", percent(progress.score)));
@@ -66,6 +70,6 @@ pub fn measure(
         meter.finish();
     }
     let mut evaluation = result?;
-    evaluation.peak_rss_mib = peak_memory_mib().map(|mib| mib as f64);
+    evaluation.peak_rss_mib = peak_memory_mib().filter(|_| worked).map(|mib| mib as f64);
     Ok(evaluation)
 }

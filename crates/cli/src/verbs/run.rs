@@ -1,7 +1,7 @@
 //! `underdog run TASK`: base → train → tuned → comparison → report, each stage resumable on its own.
 
 use crate::arguments::RunArguments;
-use crate::environment::{Environment, machine};
+use crate::environment::{Environment, machine, reset_peak_memory};
 use crate::output::{Output, score_card};
 use crate::run_folder;
 use crate::verbs::eval::measure;
@@ -55,8 +55,10 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     };
     let base = measure("base", &task, &set, &mut model, &settings("base.jsonl"), environment)?;
     let files = RunFiles { directory: folder.clone(), resume: arguments.folder.resume };
+    reset_peak_memory();
     let (lora, summary) = teach(&model, &examples, &recipe, &files, environment)?;
     model.adopt(lora, &files.adapter());
+    reset_peak_memory();
     let tuned = measure("tuned", &task, &set, &mut model, &settings("tuned.jsonl"), environment)?;
 
     let finished = Finished {
@@ -118,7 +120,7 @@ impl Finished<'_> {
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();
         report.train = Some(train_summary(&self.summary));
-        report.commands = commands(arguments, self.recipe, &self.files.adapter());
+        report.commands = commands(arguments, self.recipe, self.precision, &self.files.adapter());
         report.machine = Some(format!("{}, {}", machine(), self.precision.name()));
         report.notes.extend_from_slice(notes);
         let recipe = serde_json::to_string(self.recipe).unwrap_or_default();
@@ -145,8 +147,9 @@ fn train_summary(summary: &Summary) -> TrainSummary {
     }
 }
 
-/// What to type to get the same again, and to use the result.
-fn commands(arguments: &RunArguments, recipe: &Recipe, adapter: &Path) -> Vec<Command> {
+/// What to type to get the same again, and to use the result. The precision is the one that was used: `auto` means
+/// another one on another machine.
+fn commands(arguments: &RunArguments, recipe: &Recipe, used: Precision, adapter: &Path) -> Vec<Command> {
     let (task, tuned) = (quoted(&arguments.task.display()), format!("{}+{}", recipe.base, adapter.display()));
     let tuned = quoted(&tuned);
     // What decides the measured rows; the rest decides the training.
@@ -158,16 +161,18 @@ fn commands(arguments: &RunArguments, recipe: &Recipe, adapter: &Path) -> Vec<Co
     };
     flag(&mut rows, "--split", (arguments.split != Split::Test).then(|| arguments.split.to_string()));
     flag(&mut rows, "--data", arguments.data.as_ref().map(|p| p.display().to_string()));
+    flag(&mut rows, "--train-data", arguments.train_data.as_ref().map(|p| p.display().to_string()));
     flag(&mut rows, "--limit", arguments.rows.limit.map(|n| n.to_string()));
     rows.push_str(if arguments.rows.skip_bad_rows { " --skip-bad-rows" } else { "" });
     rows.push_str(if arguments.rows.allow_leakage { " --allow-leakage" } else { "" });
     let mut again = format!("underdog run {task}{rows}");
     flag(&mut again, "--model", arguments.model.clone());
-    flag(&mut again, "--train-data", arguments.train_data.as_ref().map(|p| p.display().to_string()));
-    arguments.set.iter().for_each(|set| flag(&mut again, "--set", Some(set.clone())));
+    let sets_precision = |set: &&String| set.split('=').next().is_some_and(|key| key.trim() == "precision");
+    let others = arguments.set.iter().filter(|set| !sets_precision(set));
+    others.for_each(|set| flag(&mut again, "--set", Some(set.clone())));
+    flag(&mut again, "--set", Some(format!("precision={}", used.name())));
     let command = |purpose: &str, command: String| Command { purpose: purpose.into(), command };
-    let mut precision = String::new();
-    flag(&mut precision, "--precision", (recipe.precision != "auto").then(|| recipe.precision.clone()));
+    let precision = format!(" --precision {}", used.name());
     let measure = format!("underdog eval {task} --model {tuned}{rows}{precision} --seed {}", recipe.seed);
     vec![
         command("Repeat this run", again),

@@ -1,7 +1,7 @@
 //! `underdog train TASK`: task → recipe → rows → loop → adapter.
 
 use crate::arguments::TrainArguments;
-use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
+use crate::environment::{Environment, peak_memory_mib};
 use crate::output::{Output, duration};
 use crate::progress::Meter;
 use crate::run_folder;
@@ -58,7 +58,7 @@ pub fn examples(task: &Task, samples: &[Sample], model: &LanguageModel) -> Resul
     tokenize(model, &samples.iter().map(row).collect::<Result<Vec<_>>>()?)
 }
 
-/// Trains with a progress bar and the peak of memory.
+/// Trains with a progress bar and the peak of memory; there is none where every step was done earlier.
 pub fn teach(
     model: &LanguageModel,
     examples: &[Example],
@@ -66,9 +66,10 @@ pub fn teach(
     files: &RunFiles,
     environment: &Environment,
 ) -> Result<(Lora, Summary)> {
-    reset_peak_memory();
     let mut meter = Meter::new("train", recipe.total_steps(examples.len()));
+    let mut worked = false;
     let result = trainer::train(model, examples, recipe, files, &environment.stop, &mut |progress| {
+        worked = true;
         let m = progress.metrics;
         let tokens = m.num_tokens as f64 / m.step as f64 / m.seconds;
         let rows = progress.batch as f64 / m.seconds;
@@ -76,7 +77,7 @@ pub fn teach(
     });
     meter.finish();
     let (lora, mut summary) = result?;
-    summary.peak_rss_mib = peak_memory_mib();
+    summary.peak_rss_mib = peak_memory_mib().filter(|_| worked);
     Ok((lora, summary))
 }
 
@@ -86,7 +87,7 @@ pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
     let rate = summary.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
     format!(
         "{} on {} rows, {} steps of {} ({:.1} epochs) in {}, {rate} rows/s\n\
-         loss {} → {}; {} tokens, {} of them computed; peak memory {} MiB\nadapter {}\ntry it: underdog chat {}+{}",
+         loss {} → {}; {} tokens, {} of them computed; peak memory {}\nadapter {}\ntry it: underdog chat {}+{}",
         summary.method,
         summary.rows,
         summary.steps,
@@ -97,7 +98,7 @@ pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
         loss(summary.loss_last),
         summary.flat_tokens,
         summary.tree_tokens,
-        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| m.to_string()),
+        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m} MiB")),
         summary.adapter,
         recipe.base,
         summary.adapter

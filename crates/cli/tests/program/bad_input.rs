@@ -17,6 +17,10 @@ fn with_json_a_failure_is_one_object_too() {
     let done = Home::new().run("eval task --json");
     done.fails(2, &["--model"]);
     assert_eq!(done.object()["error"]["kind"], "usage");
+    for incomplete in ["--json", "models --json"] {
+        let done = Home::new().run(incomplete);
+        assert_eq!(done.fails(2, &[]).object()["error"]["what"], "the command lacks a verb");
+    }
 }
 
 #[test]

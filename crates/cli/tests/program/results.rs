@@ -91,7 +91,10 @@ fn run_learns_the_task_and_reports_it() {
     has_exactly(&object["train"], TRAIN);
     assert_eq!(object["candidates"]["base"]["score"], 0.0);
     assert_eq!(object["candidates"]["tuned"]["score"], 1.0, "eight rows are learnt by heart in 150 steps");
-    assert_eq!(object["claims"][0]["supported"], true, "{}", object["claims"]);
+    // However clear the difference: it is measured on what was learnt.
+    assert_eq!(object["claims"][0]["supported"], false, "{}", object["claims"]);
+    let sentence = object["claims"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains("8 of the 8 measured inputs stand in the training rows"), "{sentence}");
     assert_eq!(object["report"], "r/report.html");
     let page = home.text("r/report.html");
     assert!(
@@ -101,9 +104,51 @@ fn run_learns_the_task_and_reports_it() {
     let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
     assert_eq!(report["claims"], object["claims"]);
     assert_eq!(report["loss_curve"].as_array().unwrap().len(), 150);
+    assert!(report["notes"].to_string().contains("8 of the 8 measured inputs"), "{}", report["notes"]);
     assert!(report["notes"].to_string().contains("were allowed"), "{}", report["notes"]);
     let again = report["commands"][0]["command"].as_str().unwrap();
     assert!(again.contains("--allow-leakage") && again.contains("--set steps=150"), "{again}");
+    assert!(again.contains(" --set precision="), "the one that was used: {again}");
+}
+
+#[test]
+fn allowed_but_absent_leakage_does_not_take_a_claim_away() {
+    let home = Home::new();
+    let object = home.run("run task --model TINY --allow-leakage --set steps=1 --out r --json").json();
+    let sentence = object["claims"][0]["sentence"].as_str().unwrap();
+    assert!(!sentence.contains("training rows"), "{sentence}");
+    let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
+    assert!(!report["notes"].to_string().contains("measured inputs stand"), "{}", report["notes"]);
+}
+
+#[test]
+fn a_stage_that_was_finished_earlier_has_no_memory_of_its_own() {
+    let home = Home::new();
+    let run = "run task --model TINY --set steps=2 --out r --json";
+    let first = home.run(run).json();
+    let again = home.run(&format!("{run} --resume")).json();
+    for path in ["/candidates/base/peak_rss_mib", "/train/peak_rss_mib", "/candidates/tuned/peak_rss_mib"] {
+        assert!(first.pointer(path).unwrap().as_f64() > Some(0.0), "{path}");
+        assert!(again.pointer(path).unwrap().is_null(), "{path}: {again}");
+    }
+    assert_eq!(again["train"]["seconds"], first["train"]["seconds"]);
+    assert_eq!(again["candidates"]["tuned"]["seconds"], first["candidates"]["tuned"]["seconds"]);
+}
+
+#[test]
+fn chat_with_a_task_asks_as_training_does() {
+    let home = Home::new();
+    let plain = home.text("task/task.toml");
+    let tokens = |user: &str| {
+        home.write("task/task.toml", plain.replace("[data]", &format!("user = \"{user}\"\n[data]")));
+        let chat = "chat TINY --task task --max-new-tokens 2 --json";
+        home.run_with(chat, "number 3\n")
+    };
+    let short = tokens("{{ input }}").json()["prompt_tokens"].as_u64();
+    let long = tokens("Of all the numbers: {{ input }}").json()["prompt_tokens"].as_u64();
+    assert!(long > short, "the user template is used: {long:?} {short:?}");
+    tokens("{{ meta.page }}: {{ input }}").fails(2, &["cannot be talked to", "`meta`", "--system"]);
+    tokens("{{ input }} {{ id }}").fails(2, &["`id`"]);
 }
 
 #[test]
@@ -117,6 +162,21 @@ fn the_commands_in_the_report_give_the_same_score_again() {
         home.run(&format!("{} --json --out again", command.strip_prefix("underdog ").unwrap())).json();
     assert_eq!(again["metrics"], object["candidates"]["tuned"]["metrics"]);
     assert_eq!(ids(&home, "again/record.jsonl"), ids(&home, "r/tuned.jsonl"));
+}
+
+#[test]
+fn with_other_training_rows_the_command_looks_for_leakage_in_those() {
+    let home = Home::new();
+    home.write("mine.jsonl", rows(50..58));
+    // These rows are the task's own training rows, but nothing was trained on them.
+    let data = "--data task/train.jsonl --train-data mine.jsonl --set steps=1";
+    let object = home.run(&format!("run task --model TINY {data} --out r --json")).json();
+    let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
+    let command = report["commands"][1]["command"].as_str().unwrap().strip_prefix("underdog ").unwrap();
+    let again = home.run(&format!("{command} --json --out again")).json();
+    assert_eq!(again["metrics"], object["candidates"]["tuned"]["metrics"]);
+    let without = command.replace(" --train-data mine.jsonl", "");
+    home.run(&without).fails(3, &["8 in common"]);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn page(data: &ReportData) -> Result<Page<'_>> {
             let rows = grouped(train.rows);
             let epochs = train.epochs;
             format!(
-                "{} steps of {} over {rows} rows, each seen {epochs} times.{losses}",
+                "{} steps of {} over {rows} rows, each seen {epochs:.1} times.{losses}",
                 train.steps, train.method
             )
         }),
@@ -225,7 +225,9 @@ fn metric_view(data: &ReportData, name: &str, description: Option<&str>) -> Metr
 fn difference_interval(comparison: &Comparison) -> String {
     match (comparison.low, comparison.high) {
         (Some(low), Some(high)) => format!("{} to {}", points(low), points(high)),
-        _ => "the same on every sample".to_owned(),
+        // A missing interval means equal differences only where there are differences to be equal.
+        _ if comparison.n >= 2 => "the same on every sample".to_owned(),
+        _ => comparison.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
     }
 }
 

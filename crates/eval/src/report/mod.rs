@@ -5,7 +5,7 @@ mod html;
 mod samples;
 mod svg;
 
-use crate::compare::{Claim, Comparisons, claims, compare};
+use crate::compare::{Claim, Comparisons, claims, compare, leakage};
 use crate::runner::Evaluation;
 use crate::task::Task;
 use crate::{Error, Kind, Result, files};
@@ -110,10 +110,12 @@ pub struct Fingerprint {
 }
 
 impl ReportData {
-    /// A report of one candidate, or of a baseline and a second one that is compared with it.
+    /// A report of one candidate, or of a baseline and a second one that is compared with it. Where measured inputs
+    /// stand in the training rows of `task`, nothing is claimed and a note says so.
     ///
     /// # Errors
-    /// When there is no candidate, there are more than two, or the two cannot be compared.
+    /// When there is no candidate, there are more than two, the two cannot be compared, or the training rows cannot be
+    /// read.
     pub fn new(task: &Task, candidates: Vec<CandidateResult>, seed: u64) -> Result<Self> {
         let comparison = match candidates.as_slice() {
             [_] => None,
@@ -124,6 +126,16 @@ impl ReportData {
                     .found(other.len().to_string()));
             }
         };
+        let mut shared = 0;
+        for candidate in &candidates {
+            let inputs = candidate.evaluation.samples.iter().map(|sample| &sample.input);
+            shared = shared.max(task.shared_with_training(inputs)?);
+        }
+        let mut notes = notes(&candidates, comparison.as_ref());
+        if shared > 0 {
+            let n = candidates.iter().map(|candidate| candidate.evaluation.n).max().unwrap_or(0);
+            notes.push(leakage(shared, n));
+        }
         Ok(ReportData {
             version: REPORT_VERSION,
             task: TaskSummary {
@@ -131,9 +143,9 @@ impl ReportData {
                 description: task.description.clone(),
                 score: task.harness.score().to_owned(),
             },
-            claims: comparison.as_ref().map(claims).unwrap_or_default(),
+            claims: comparison.as_ref().map(|both| claims(both, shared)).unwrap_or_default(),
             fingerprints: fingerprints(&candidates),
-            notes: notes(&candidates, comparison.as_ref()),
+            notes,
             comparison,
             candidates,
             train: None,
