@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 use std::path::Path;
-use underdog_model::linear::Precision;
-use underdog_model::transformer::{KvCache, Transformer};
+use underdog_model::linear::{Precision, Use};
+use underdog_model::transformer::{KvCache, Transformer, Workspace};
 use underdog_model::tree::Batch;
 use underdog_model::{adapter, checkpoint::Checkpoint};
 
@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut batch = Batch::default();
     batch.push(&ids, 0, 0, vec![]);
     let mut cache = KvCache::new(transformer.config(), ids.len());
-    let logits = transformer.extend(Some(&lora), &batch, &mut cache, &positions);
+    let lora = transformer.ready(&lora, Use::Forward);
+    let logits = transformer.extend(Some(&lora), &batch, &mut cache, &positions, &mut Workspace::default());
     let rows: Vec<&[f32]> = logits.chunks_exact(transformer.config().vocab).collect();
     std::fs::write(out, serde_json::to_vec(&json!({"ids": ids, "positions": positions, "logits": rows}))?)?;
     Ok(())

@@ -4,8 +4,9 @@
 //! All prompts are merged into a [`Forest`] first. The last token of a prompt stays out of it: that token starts the row's
 //! own stretch of the cache, so its logits are always at hand. Text, templates and stop words are `language_model`'s work.
 
+use crate::linear::Use;
 use crate::lora::Lora;
-use crate::transformer::{KvCache, Transformer};
+use crate::transformer::{KvCache, Transformer, Workspace};
 use crate::tree::{Batch, Forest, Sequence};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -248,6 +249,8 @@ pub fn generate(
     let mut cache = KvCache::new(model.config(), slots.min(total));
     let mut scheduler = Scheduler::new(prompts, cache.slots());
     let vocab = model.config().vocab;
+    let lora = lora.map(|lora| model.ready(lora, Use::Forward));
+    let mut space = Workspace::default();
     loop {
         let mut batch = Batch::default();
         let room = |s: &Scheduler<'_>, batch: &Batch| {
@@ -262,7 +265,7 @@ pub fn generate(
             continue;
         }
         let want = scheduler.push_rows(&mut batch);
-        let logits = model.extend(lora, &batch, &mut cache, &want);
+        let logits = model.extend(lora.as_ref(), &batch, &mut cache, &want, &mut space);
         let mut index = 0;
         for row_logits in logits.chunks_exact(vocab) {
             let token = argmax(row_logits) as u32;

@@ -1,19 +1,22 @@
-//! One linear product with an optional adapter: the only place where a weight matrix of a layer is used. Other number
-//! formats for weights go here and nowhere else.
+//! A frozen linear weight and the pair of an adapter on top of it, in the forms that products want: the only place where a
+//! number format of weights is decided. Other formats for weights go here and nowhere else.
 
-use crate::lora::Pair;
+use crate::lora::{Lora, Module};
+use rayon::prelude::*;
 use std::sync::OnceLock;
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
+use underdog_tensor::block::{Factor, Format, Right};
 use underdog_tensor::cross_entropy::Head;
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 
-/// The number format in which frozen weights are multiplied. Sums, activations and everything trained stay f32.
+/// The number format in which frozen weights are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// f32 throughout.
     F32,
-    /// Weights and the rows they meet are rounded to bf16; products are exact and sums are f32. Needs AMX.
+    /// Both factors of every product are rounded to bf16, products are exact and sums are f32; what a training step keeps is
+    /// rounded too. The adapter's values, its gradient and the residual stream stay f32. Needs AMX.
     Bf16,
 }
 
@@ -42,6 +45,14 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// The format of the factors of a product.
+    pub fn format(self) -> Format {
+        match self {
+            Precision::F32 => Format::F32,
+            Precision::Bf16 => Format::Bf16,
         }
     }
 }
@@ -77,99 +88,34 @@ impl Linear {
         Linear { weight, input, output }
     }
 
-    /// `y = x Wᵀ`, with `x [T, input]` and `y [T, output]`.
-    pub fn product(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.input;
-        let mut y = vec![0.0; rows * self.output];
-        let x = Mat::new(x, rows, self.input);
+    /// `(input, output)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.input, self.output)
+    }
+
+    /// Wᵀ `[input, output]`, for `y = x Wᵀ`.
+    pub fn forward(&self) -> Factor<'_> {
         match &self.weight {
-            Weight::F32(weight) => {
-                let weight = Mat::new(weight, self.output, self.input);
-                matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight.t(), Threads::All);
-            }
-            Weight::Bf16 { forward, .. } => amx::matmul(&mut y, Into::Set, x, forward),
+            Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input).t()),
+            Weight::Bf16 { forward, .. } => Factor::Bf16(forward),
         }
-        y
     }
 
-    /// `dx += dy W`, with `dy [T, output]` and `dx [T, input]`.
-    pub fn product_backward(&self, dx: &mut [f32], dy: &[f32]) {
-        let rows = dy.len() / self.output;
-        let dy = Mat::new(dy, rows, self.output);
+    /// W `[output, input]`, for `dx = dy W`.
+    pub fn backward(&self) -> Factor<'_> {
         match &self.weight {
-            Weight::F32(weight) => {
-                let weight = Mat::new(weight, self.output, self.input);
-                matmul(MatMut::new(dx, rows, self.input), Into::Add, 1.0, dy, weight, Threads::All);
-            }
-            Weight::Bf16 { forward, backward } => {
-                amx::matmul(dx, Into::Add, dy, backward.get_or_init(|| forward.transposed()));
-            }
+            Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input)),
+            Weight::Bf16 { forward, backward } => Factor::Bf16(backward.get_or_init(|| forward.transposed())),
         }
     }
 
-    /// `y = x Wᵀ + scale · (drop(x) Aᵀ) Bᵀ`, with `x [T, input]` and `y [T, output]`.
-    pub fn forward(&self, x: &[f32], pair: Option<Pair<'_>>) -> Vec<f32> {
-        let rows = x.len() / self.input;
-        let mut y = self.product(x);
-        if let Some(pair) = pair {
-            let low = self.low(x, &pair);
-            let rank = pair.a.len() / self.input;
-            let b = Mat::new(pair.b, self.output, rank);
-            let out = MatMut::new(&mut y, rows, self.output);
-            matmul(out, Into::Add, pair.scale, Mat::new(&low, rows, rank), b.t(), Threads::All);
-        }
-        y
-    }
-
-    /// `drop(x) Aᵀ`, `[T, rank]`.
-    fn low(&self, x: &[f32], pair: &Pair<'_>) -> Vec<f32> {
-        let (rows, rank) = (x.len() / self.input, pair.a.len() / self.input);
-        let dropped = pair.dropout.map(|d| d.apply(x));
-        let mut low = vec![0.0; rows * rank];
-        let x = Mat::new(dropped.as_deref().unwrap_or(x), rows, self.input);
-        let a = Mat::new(pair.a, rank, self.input);
-        matmul(MatMut::new(&mut low, rows, rank), Into::Set, 1.0, x, a.t(), Threads::All);
-        low
-    }
-
-    /// For `dy = ∂L/∂y [T, output]`: adds `∂L/∂x` to `dx [T, input]` and the gradients of A and B to `gradients`, the flat
-    /// vector of the adapter.
-    pub fn backward(
-        &self,
-        dx: &mut [f32],
-        gradients: &mut [f32],
-        x: &[f32],
-        dy: &[f32],
-        pair: Option<Pair<'_>>,
-    ) {
-        let (rows, input, output) = (x.len() / self.input, self.input, self.output);
-        self.product_backward(dx, dy);
-        let dy = Mat::new(dy, rows, output);
-        let Some(pair) = pair else { return };
-        let rank = pair.a.len() / input;
-        let size = rank * (input + output);
-        let (da, db) = gradients[pair.start..pair.start + size].split_at_mut(rank * input);
-        let low = self.low(x, &pair);
-        let (a, b) = (Mat::new(pair.a, rank, input), Mat::new(pair.b, output, rank));
-        let mut dlow = vec![0.0; rows * rank];
-        matmul(MatMut::new(&mut dlow, rows, rank), Into::Set, pair.scale, dy, b, Threads::All);
-        let low = Mat::new(&low, rows, rank);
-        matmul(MatMut::new(db, output, rank), Into::Add, pair.scale, dy.t(), low, Threads::All);
-        let dlow = Mat::new(&dlow, rows, rank);
-        match pair.dropout {
-            None => {
-                matmul(MatMut::new(dx, rows, input), Into::Add, 1.0, dlow, a, Threads::All);
-                let x = Mat::new(x, rows, input);
-                matmul(MatMut::new(da, rank, input), Into::Add, 1.0, dlow.t(), x, Threads::All);
-            }
-            Some(dropout) => {
-                let mut ddropped = vec![0.0; rows * input];
-                matmul(MatMut::new(&mut ddropped, rows, input), Into::Set, 1.0, dlow, a, Threads::All);
-                underdog_tensor::math::add_scaled(dx, 1.0, &dropout.apply(&ddropped));
-                let dropped = dropout.apply(x);
-                let x = Mat::new(&dropped, rows, input);
-                matmul(MatMut::new(da, rank, input), Into::Add, 1.0, dlow.t(), x, Threads::All);
-            }
+    /// `c (+)= x · factor` on all threads, with `x [T, k]` and `c [T, n]` row-major.
+    fn product(c: &mut [f32], into: Into, x: &[f32], factor: Factor<'_>, (k, n): (usize, usize)) {
+        let rows = x.len() / k;
+        let x = Mat::new(x, rows, k);
+        match factor {
+            Factor::F32(b) => matmul(MatMut::new(c, rows, n), into, 1.0, x, b, Threads::All),
+            Factor::Bf16(b) => amx::matmul(c, into, x, b),
         }
     }
 }
@@ -185,10 +131,76 @@ impl Head for Linear {
     }
 
     fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        self.product(hidden)
+        let mut y = vec![0.0; hidden.len() / self.input * self.output];
+        Self::product(&mut y, Into::Set, hidden, self.forward(), (self.input, self.output));
+        y
     }
 
     fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]) {
-        self.product_backward(dhidden, dlogits);
+        Self::product(dhidden, Into::Add, dlogits, Linear::backward(self), (self.output, self.input));
+    }
+}
+
+/// What an adapter is made ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Forward passes only.
+    Forward,
+    /// Forward and backward passes.
+    Training,
+}
+
+/// The pair of one product in the forms that products want.
+#[derive(Debug)]
+pub struct ReadyPair {
+    /// scale · Aᵀ `[input, rank]`: rows to low rank.
+    pub down: Right,
+    /// Bᵀ `[rank, output]`: low rank to the product's output.
+    pub up: Right,
+    /// scale · B `[output, rank]` and A `[rank, input]`, for the way back.
+    pub back: Option<(Right, Right)>,
+    /// Rank of the pair.
+    pub rank: usize,
+    /// First value of A in the adapter's flat vector.
+    pub start: usize,
+}
+
+/// An adapter's values, packed for a pass: made once for each step or for each adapter that is used.
+#[derive(Debug)]
+pub struct ReadyLora {
+    /// One list a layer, in the order of [`Module::ALL`].
+    layers: Vec<[Option<ReadyPair>; 7]>,
+}
+
+impl ReadyLora {
+    /// Packs all pairs of `lora`, for a model of `layers` layers.
+    pub fn new(lora: &Lora, layers: usize, precision: Precision, purpose: Use) -> Self {
+        let format = precision.format();
+        let ready = |layer: usize, module: Module| {
+            let pair = lora.pair(layer, module)?;
+            let (rank, scale) = (lora.config().rank, pair.scale);
+            let (input, output) = (pair.a.len() / rank, pair.b.len() / rank);
+            let back = (purpose == Use::Training).then(|| {
+                (
+                    Right::plain(format, pair.b, output, rank, scale),
+                    Right::plain(format, pair.a, rank, input, 1.0),
+                )
+            });
+            Some(ReadyPair {
+                down: Right::of_transposed(format, pair.a.to_vec(), input, rank, scale),
+                up: Right::of_transposed(format, pair.b.to_vec(), rank, output, 1.0),
+                back,
+                rank,
+                start: pair.start,
+            })
+        };
+        let layers =
+            (0..layers).into_par_iter().map(|layer| Module::ALL.map(|module| ready(layer, module))).collect();
+        ReadyLora { layers }
+    }
+
+    /// The pairs of a layer, in the order of [`Module::ALL`].
+    pub fn layer(&self, index: usize) -> &[Option<ReadyPair>; 7] {
+        &self.layers[index]
     }
 }

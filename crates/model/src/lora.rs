@@ -4,7 +4,7 @@
 //! are loops over one slice. Reading and writing PEFT directories is `adapter`'s work.
 
 use crate::config::Config;
-use underdog_tensor::dropout::{Dropout, mix};
+use underdog_tensor::dropout::mix;
 
 /// The linear products of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,13 @@ impl Module {
     }
 }
 
+impl Module {
+    /// Its place in [`Module::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// The largest rank that is read and trained.
 pub const MAX_RANK: usize = 4096;
 
@@ -101,7 +108,7 @@ impl std::fmt::Debug for Lora {
     }
 }
 
-/// One pair, ready for use.
+/// One pair as it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
     /// A `[rank, input]`.
@@ -110,8 +117,6 @@ pub struct Pair<'a> {
     pub b: &'a [f32],
     /// `alpha / rank`.
     pub scale: f32,
-    /// Dropout on the input of A, only while training.
-    pub dropout: Option<Dropout>,
     /// First value of A in the flat vector.
     pub start: usize,
 }
@@ -156,15 +161,14 @@ impl Lora {
         &self.places
     }
 
-    /// The pair of a product, `None` where it is not adapted. `dropout` is the rate and the key of this step.
-    pub fn pair(&self, layer: usize, module: Module, dropout: Option<Dropout>) -> Option<Pair<'_>> {
+    /// The pair of a product, `None` where it is not adapted.
+    pub fn pair(&self, layer: usize, module: Module) -> Option<Pair<'_>> {
         let per_layer = self.config.targets.len();
         let offset = self.config.targets.iter().position(|&m| m == module)?;
         let place = self.places[layer * per_layer + offset];
         let (a, b) = self.split(&place);
-        let key = |d: Dropout| Dropout { key: mix(d.key ^ mix(place.start as u64)), ..d };
         let scale = self.config.alpha / self.config.rank as f32;
-        Some(Pair { a, b, scale, dropout: dropout.map(key), start: place.start })
+        Some(Pair { a, b, scale, start: place.start })
     }
 
     /// A and B of a place.

@@ -7,9 +7,9 @@ use std::path::Path;
 use underdog_eval::Kind;
 use underdog_model::adapter::{self, Origin};
 use underdog_model::checkpoint::Checkpoint;
-use underdog_model::linear::Precision;
+use underdog_model::linear::{Precision, Use};
 use underdog_model::lora::{Lora, LoraConfig, Module};
-use underdog_model::transformer::{KvCache, Transformer};
+use underdog_model::transformer::{KvCache, Transformer, Workspace};
 use underdog_model::tree::Batch;
 use underdog_testkit::{assert_close, golden, hashed_values, read_json};
 
@@ -37,7 +37,9 @@ fn an_adapter_made_by_peft_gives_the_logits_of_peft() {
         let positions = numbers(&want["positions"]);
         let mut batch = Batch::default();
         batch.push(&ids, 0, 0, vec![]);
-        let got = model.extend(Some(&lora), &batch, &mut KvCache::new(base.config(), ids.len()), &positions);
+        let lora = model.ready(&lora, Use::Forward);
+        let mut cache = KvCache::new(base.config(), ids.len());
+        let got = model.extend(Some(&lora), &batch, &mut cache, &positions, &mut Workspace::default());
         let rows = |golden: &Value| -> Vec<f32> {
             let flat = golden["logits"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
             flat.map(|v| v.as_f64().unwrap() as f32).collect()

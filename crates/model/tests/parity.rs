@@ -7,9 +7,9 @@ mod common;
 use serde_json::Value;
 use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
-use underdog_model::linear::Precision;
+use underdog_model::linear::{Precision, Use};
 use underdog_model::lora::{Lora, LoraConfig, Module};
-use underdog_model::transformer::{Keep, KvCache, StepOptions, Transformer};
+use underdog_model::transformer::{Keep, KvCache, StepOptions, Transformer, Workspace};
 use underdog_model::tree::{Batch, Forest, Sequence, SequenceTarget};
 use underdog_testkit::{assert_close, golden, hashed_values, read_json, relative_error};
 
@@ -34,7 +34,8 @@ fn logits(model: &Transformer, lora: Option<&Lora>, ids: &[u32], positions: &[us
     let mut cache = KvCache::new(model.config(), ids.len());
     let mut batch = Batch::default();
     batch.push(ids, 0, 0, vec![]);
-    model.extend(lora, &batch, &mut cache, positions)
+    let ready = lora.map(|lora| model.ready(lora, Use::Forward));
+    model.extend(ready.as_ref(), &batch, &mut cache, positions, &mut Workspace::default())
 }
 
 /// Compares one case of a golden: logits at some vocabulary entries within 1e-4, and the log-probability of each next token.
@@ -51,7 +52,8 @@ fn compare_case(name: &str, model: &Transformer, lora: Option<&Lora>, case: &Val
     let targets = inside.iter().map(|&p| SequenceTarget { position: p, token: ids[p + 1] }).collect();
     let forest = Forest::merge(&[Sequence { tokens: ids, targets }]);
     let options = StepOptions { keep: Keep::WithoutMlp, dropout: None };
-    let (scores, _) = model.forward(lora, &forest, options);
+    let ready = lora.map(|lora| model.ready(lora, Use::Forward));
+    let (scores, _) = model.forward(ready.as_ref(), &forest, options, &mut Workspace::default());
     let want = case["next_log_prob"].as_array().unwrap();
     for (place, score) in scores.iter().enumerate() {
         let want = want[place].as_f64().unwrap();
@@ -121,14 +123,16 @@ fn gradients_follow_peft(name: &str, model: &Transformer) {
         .get("batches")
         .map_or_else(|| (0..want["rows"].as_array().unwrap().len()).collect(), |b| indices(&b[0]));
     let forest = Forest::merge(&sequences(&want["rows"], &batch));
+    let (ready, mut space) = (model.ready(&lora, Use::Training), Workspace::default());
     for keep in [Keep::All, Keep::WithoutMlp] {
-        let (scores, tape) = model.forward(Some(&lora), &forest, StepOptions { keep, dropout: None });
+        let options = StepOptions { keep, dropout: None };
+        let (scores, tape) = model.forward(Some(&ready), &forest, options, &mut space);
         let weight = 1.0 / scores.len() as f32;
         let loss = -scores.iter().map(|s| s.log_prob as f64).sum::<f64>() / scores.len() as f64;
         let golden = want["step_0"]["loss"].as_f64().unwrap();
         assert!((loss - golden).abs() < 1e-4 * golden, "{name}: loss {loss} but {golden}");
         let mut gradients = vec![0.0; lora.values.len()];
-        model.backward(&lora, tape, &vec![-weight; scores.len()], &mut gradients);
+        model.backward(&ready, tape, &vec![-weight; scores.len()], &mut gradients, &mut space);
         compare_gradients(name, &lora, &gradients, &want["step_0"]["gradients"]);
     }
 }
@@ -193,7 +197,7 @@ fn decoding_token_by_token_gives_the_logits_of_the_whole_prompt() {
             let past = underdog_tensor::attention::Span { slot: 0, len: i, position: 0 };
             let mut batch = Batch::default();
             batch.push(&[id], i, i, if i == 0 { vec![] } else { vec![past] });
-            let got = model.extend(None, &batch, &mut cache, &[0]);
+            let got = model.extend(None, &batch, &mut cache, &[0], &mut Workspace::default());
             assert_close(&format!("{name} step {i}"), &got, &want[i * v..(i + 1) * v], 1e-5);
         }
     }

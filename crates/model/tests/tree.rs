@@ -5,9 +5,9 @@
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use underdog_model::checkpoint::Checkpoint;
-use underdog_model::linear::Precision;
+use underdog_model::linear::{Precision, Use};
 use underdog_model::lora::{Lora, LoraConfig, Module};
-use underdog_model::transformer::{Keep, StepOptions, Transformer};
+use underdog_model::transformer::{Keep, StepOptions, Transformer, Workspace};
 use underdog_model::tree::{Forest, Sequence, SequenceTarget};
 use underdog_testkit::{golden, hashed_values, relative_error};
 
@@ -59,7 +59,9 @@ fn forests() -> impl Strategy<Value = Vec<Sequence>> {
 /// Log-probabilities by sequence and target, and the gradient for fixed d(log-prob).
 fn run(model: &Transformer, lora: &Lora, sequences: &[Sequence], keep: Keep) -> (Vec<Vec<f32>>, Vec<f32>) {
     let forest = Forest::merge(sequences);
-    let (scores, tape) = model.forward(Some(lora), &forest, StepOptions { keep, dropout: None });
+    let (ready, mut space) = (model.ready(lora, Use::Training), Workspace::default());
+    let options = StepOptions { keep, dropout: None };
+    let (scores, tape) = model.forward(Some(&ready), &forest, options, &mut space);
     let mut d = vec![0.0; scores.len()];
     let mut log_probs = Vec::new();
     for (i, sequence) in sequences.iter().enumerate() {
@@ -70,7 +72,7 @@ fn run(model: &Transformer, lora: &Lora, sequences: &[Sequence], keep: Keep) -> 
         }
     }
     let mut gradients = vec![0.0; lora.values.len()];
-    model.backward(lora, tape, &d, &mut gradients);
+    model.backward(&ready, tape, &d, &mut gradients, &mut space);
     (log_probs, gradients)
 }
 

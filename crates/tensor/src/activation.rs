@@ -1,7 +1,6 @@
 //! Gated linear units (Shazeer 2020, arXiv 2002.05202): `a = f(gate) · up`, forward and backward.
 
 use crate::math::{exp, tanh};
-use rayon::prelude::*;
 
 /// The function on the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +11,6 @@ pub enum Gate {
     GeluTanh,
 }
 
-const CHUNK: usize = 1 << 14;
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
@@ -52,47 +50,47 @@ crate::dispatched! {
 }
 
 crate::dispatched! {
-    /// From `da` to the gradients of gate and up of SiLU: `gate` and `up` are overwritten by them.
-    pub fn silu_backward / silu_backward_on (gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+    /// SiLU's part of [`backward`].
+    pub fn silu_backward / silu_backward_on (gate: &mut [f32], up: &mut [f32], da: &mut [f32]) {
         assert!(da.len() == gate.len() && da.len() == up.len());
         for i in 0..da.len() {
             let (value, slope) = silu(gate[i]);
-            gate[i] = da[i] * up[i] * slope;
-            up[i] = da[i] * value;
+            gate[i] = value * up[i];
+            let d = da[i];
+            da[i] = d * up[i] * slope;
+            up[i] = d * value;
         }
     }
 }
 
 crate::dispatched! {
-    /// From `da` to the gradients of gate and up of GELU: `gate` and `up` are overwritten by them.
-    pub fn gelu_backward / gelu_backward_on (gate: &mut [f32], up: &mut [f32], da: &[f32]) {
+    /// GELU's part of [`backward`].
+    pub fn gelu_backward / gelu_backward_on (gate: &mut [f32], up: &mut [f32], da: &mut [f32]) {
         assert!(da.len() == gate.len() && da.len() == up.len());
         for i in 0..da.len() {
             let (value, slope) = gelu_tanh(gate[i]);
-            gate[i] = da[i] * up[i] * slope;
-            up[i] = da[i] * value;
+            gate[i] = value * up[i];
+            let d = da[i];
+            da[i] = d * up[i] * slope;
+            up[i] = d * value;
         }
     }
 }
 
-/// `a = f(gate) · up`, elementwise; all of one length.
+/// `a = gate(g) · up` over slices of equal length, on this thread.
 pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
-    assert!(a.len() == gate.len() && a.len() == up.len());
-    let chunks = a.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    chunks.for_each(|((a, gate), up)| match kind {
+    match kind {
         Gate::Silu => silu_forward(a, gate, up),
         Gate::GeluTanh => gelu_forward(a, gate, up),
-    });
+    }
 }
 
-/// Turns `gate` and `up` into `∂L/∂gate` and `∂L/∂up` for `da = ∂L/∂a`; all of one length.
-pub fn backward(kind: Gate, gate: &mut [f32], up: &mut [f32], da: &[f32]) {
-    assert!(da.len() == gate.len() && da.len() == up.len());
-    let chunks = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK)).zip(da.par_chunks(CHUNK));
-    chunks.for_each(|((gate, up), da)| match kind {
+/// For `da = ∂L/∂a`: turns `da` into `∂L/∂gate`, `gate` into `a` itself and `up` into `∂L/∂up`, on this thread.
+pub fn backward(kind: Gate, gate: &mut [f32], up: &mut [f32], da: &mut [f32]) {
+    match kind {
         Gate::Silu => silu_backward(gate, up, da),
         Gate::GeluTanh => gelu_backward(gate, up, da),
-    });
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +112,8 @@ mod tests {
         for kind in [Gate::Silu, Gate::GeluTanh] {
             let (gate, up, da) =
                 (hashed_values(2, 0, 50, 8.0), hashed_values(2, 1, 50, 4.0), hashed_values(2, 2, 50, 2.0));
-            let (mut dgate, mut dup) = (gate.clone(), up.clone());
-            backward(kind, &mut dgate, &mut dup, &da);
+            let (mut gated, mut dup, mut dgate) = (gate.clone(), up.clone(), da.clone());
+            backward(kind, &mut gated, &mut dup, &mut dgate);
             let loss = |gate: &[f64], up: &[f64]| -> f64 {
                 (0..50).map(|i| reference(kind, gate[i]) * up[i] * da[i] as f64).sum()
             };
@@ -124,6 +122,7 @@ mod tests {
             assert_gradient("up", &dup, &up, |x| loss(&wide(&gate), x));
             let mut a = vec![0.0; 50];
             forward(kind, &mut a, &gate, &up);
+            assert_eq!(a, gated);
             for i in 0..50 {
                 assert!(
                     (a[i] as f64 - reference(kind, gate[i] as f64) * up[i] as f64).abs() < 2e-6,

@@ -5,8 +5,11 @@
 //! and what they are for (`train`). Elementwise work is dispatched at run time on what the CPU has, see [`cpu`].
 
 pub mod activation;
+pub mod aligned;
 pub mod amx;
 pub mod attention;
+pub mod bf16;
+pub mod block;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;

@@ -49,6 +49,16 @@ impl<'a> Mat<'a> {
         &self.data[i * self.row_stride..][..self.columns]
     }
 
+    /// Some columns, without moving anything.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn columns(self, range: std::ops::Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.columns, "columns {range:?} of {}", self.columns);
+        let start = (range.start * self.column_stride).min(self.data.len());
+        Mat { data: &self.data[start..], columns: range.len(), ..self }
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Mat {

@@ -1,8 +1,6 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split layout of the Hugging Face models:
 //! value `i` of a head turns together with value `i + D/2`.
 
-use rayon::prelude::*;
-
 /// Cosines and sines of a batch: `[T, D/2]` each, in the order of its rows.
 #[derive(Clone, Debug)]
 pub struct Angles {
@@ -17,6 +15,13 @@ impl Angles {
         let angles = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f));
         let (sin, cos) = angles.map(f32::sin_cos).unzip();
         Angles { cos, sin, half: frequencies.len() }
+    }
+
+    /// Turns every head of row `row` of the batch in place: `values` are `[heads · D]`.
+    pub fn rotate(&self, values: &mut [f32], row: usize, turn: Turn) {
+        let place = row * self.half..(row + 1) * self.half;
+        let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
+        rotate_row(values, &self.cos[place.clone()], &self.sin[place], sign);
     }
 }
 
@@ -45,16 +50,6 @@ crate::dispatched! {
     }
 }
 
-/// Turns every head of `x [T, heads · D]` in place.
-pub fn rotate(x: &mut [f32], heads: usize, angles: &Angles, turn: Turn) {
-    let half = angles.half;
-    let width = heads * half * 2;
-    assert_eq!(x.len() * half, angles.cos.len() * width, "one angle a row");
-    let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
-    let rows = x.par_chunks_mut(width).zip(angles.cos.par_chunks(half)).zip(angles.sin.par_chunks(half));
-    rows.with_min_len(32).for_each(|((row, cos), sin)| rotate_row(row, cos, sin, sign));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,12 +59,15 @@ mod tests {
         let angles = Angles::new(&[0, 5], &[1.0, 0.25]);
         let x: Vec<f32> = (0..16).map(|i| i as f32 - 7.0).collect();
         let mut y = x.clone();
-        rotate(&mut y, 2, &angles, Turn::Forward);
+        let turn_rows = |y: &mut [f32], turn| {
+            y.chunks_exact_mut(8).enumerate().for_each(|(row, y)| angles.rotate(y, row, turn));
+        };
+        turn_rows(&mut y, Turn::Forward);
         assert_eq!(y[..8], x[..8], "position 0 stays");
         let (a, b) = (x[8], x[10]);
         assert!((y[8] - (a * 5f32.cos() - b * 5f32.sin())).abs() < 1e-5);
         assert!((y[10] - (b * 5f32.cos() + a * 5f32.sin())).abs() < 1e-5);
-        rotate(&mut y, 2, &angles, Turn::Backward);
+        turn_rows(&mut y, Turn::Backward);
         for i in 0..16 {
             assert!((y[i] - x[i]).abs() < 1e-5);
         }

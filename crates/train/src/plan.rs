@@ -2,7 +2,6 @@
 //! memory that the recipe allows. With dropout 0 any split gives the same step up to rounding; this module picks the cheapest.
 
 use crate::data::Example;
-use underdog_model::config::Config;
 use underdog_model::transformer::Keep;
 use underdog_model::tree::{Forest, Sequence};
 
@@ -25,29 +24,22 @@ impl Plan {
     }
 }
 
-/// Bytes that a forward pass keeps for one token.
-pub fn bytes_per_token(config: &Config, keep: Keep) -> usize {
-    let (q, kv) = (config.heads * config.head_size, config.kv_heads * config.head_size);
-    let post = if config.post_norms { config.width } else { 0 };
-    let mlp = if keep == Keep::All { 2 * config.ffn } else { 0 };
-    4 * config.layers.len() * (2 * config.width + 2 * q + 2 * kv + config.heads + post + mlp)
-}
-
 /// Splits a step's rows so that activations stay within `memory` bytes; a single row that needs more goes alone.
-pub fn plan(config: &Config, rows: &[&Example], memory: usize) -> Plan {
+/// `bytes_per_token` says what a forward pass keeps.
+pub fn plan(bytes_per_token: impl Fn(Keep) -> usize, rows: &[&Example], memory: usize) -> Plan {
     let with = |keep: Keep| {
-        let parts = split(rows, memory / bytes_per_token(config, keep));
+        let parts = split(rows, memory / bytes_per_token(keep));
         Plan { parts, keep }
     };
     let (all, less) = (with(Keep::All), with(Keep::WithoutMlp));
     let cost = less.tree_tokens() as f64 * (1.0 + RECOMPUTE_COST);
-    if all.tree_tokens() as f64 <= cost && all.fits(config, memory) { all } else { less }
+    if all.tree_tokens() as f64 <= cost && all.largest() * bytes_per_token(Keep::All) <= memory { all } else { less }
 }
 
 impl Plan {
-    fn fits(&self, config: &Config, memory: usize) -> bool {
-        let largest = self.parts.iter().map(|(_, f)| f.tokens().len()).max().unwrap_or(0);
-        largest * bytes_per_token(config, self.keep) <= memory
+    /// Tokens of the largest part.
+    fn largest(&self) -> usize {
+        self.parts.iter().map(|(_, f)| f.tokens().len()).max().unwrap_or(0)
     }
 }
 

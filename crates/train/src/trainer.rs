@@ -18,8 +18,9 @@ use std::time::Instant;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::adapter::{self, Origin};
 use underdog_model::language_model::LanguageModel;
+use underdog_model::linear::Use;
 use underdog_model::lora::Lora;
-use underdog_model::transformer::{StepOptions, Transformer};
+use underdog_model::transformer::{StepOptions, Transformer, Workspace};
 use underdog_tensor::dropout::{Dropout, mix};
 
 /// Where a run keeps its files, and how it begins.
@@ -88,26 +89,38 @@ pub struct Progress<'a> {
     pub batch: usize,
 }
 
+/// How the rows of a step are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepSettings {
+    /// Bytes that activations may take.
+    pub memory: usize,
+    /// Dropout on the adapter's input, with the key of this step.
+    pub dropout: Option<Dropout>,
+}
+
 /// Adds the gradient of one step's rows to `gradients`.
 pub fn accumulate(
     transformer: &Transformer,
     lora: &Lora,
     rows: &[&Example],
-    memory: usize,
-    dropout: Option<Dropout>,
+    settings: StepSettings,
     gradients: &mut [f32],
+    space: &mut Workspace,
 ) -> StepOutcome {
-    let plan = plan(transformer.config(), rows, memory);
+    let rank = lora.config().rank;
+    let plan = plan(|keep| transformer.bytes_per_token(keep, rank), rows, settings.memory);
+    let ready = transformer.ready(lora, Use::Training);
     let targets: usize = rows.iter().map(|r| r.sequence.targets.len()).sum();
     let mut outcome = StepOutcome { loss: 0.0, accuracy: 0.0, tree_tokens: plan.tree_tokens() };
     let mut hits = 0;
     for (index, (_, forest)) in plan.parts.iter().enumerate() {
-        let dropout = dropout.map(|d| Dropout { key: mix(d.key ^ mix(index as u64)), ..d });
+        let dropout = settings.dropout.map(|d| d.for_part(index as u64));
         let options = StepOptions { keep: plan.keep, dropout };
-        let (scores, tape) = transformer.forward(Some(lora), forest, options);
+        let (scores, tape) = transformer.forward(Some(&ready), forest, options, space);
         outcome.loss += sft::loss(scores.iter().map(|s| s.log_prob), targets);
         hits += scores.iter().filter(|s| s.is_top).count();
-        transformer.backward(lora, tape, &vec![sft::derivative(targets); scores.len()], gradients);
+        let d = vec![sft::derivative(targets); scores.len()];
+        transformer.backward(&ready, tape, &d, gradients, space);
     }
     outcome.accuracy = hits as f64 / targets as f64;
     outcome
@@ -133,6 +146,7 @@ struct Run<'a> {
     lora: Lora,
     optimiser: AdamW,
     gradients: Vec<f32>,
+    space: Workspace,
     state: State,
     steps: usize,
 }
@@ -220,7 +234,7 @@ impl<'a> Run<'a> {
         }
         metrics::rewrite(&files.metrics(), &metrics::read_until(&files.metrics(), state.step)?)?;
         let gradients = vec![0.0; lora.values.len()];
-        Ok(Run { model, examples, recipe, files, lora, optimiser, gradients, state, steps })
+        Ok(Run { model, examples, recipe, files, lora, optimiser, gradients, space: Workspace::default(), state, steps })
     }
 
     fn step(&mut self) -> Result<StepMetrics> {
@@ -230,9 +244,10 @@ impl<'a> Run<'a> {
         self.gradients.fill(0.0);
         let key = mix(recipe.seed ^ mix(step as u64 ^ 0x6472_6f70));
         let dropout = (recipe.dropout > 0.0).then_some(Dropout { rate: recipe.dropout as f32, key });
-        let memory = recipe.memory_mib << 20;
+        let settings = StepSettings { memory: recipe.memory_mib << 20, dropout };
+        let transformer = &self.model.transformer;
         let outcome =
-            accumulate(&self.model.transformer, &self.lora, &rows, memory, dropout, &mut self.gradients);
+            accumulate(transformer, &self.lora, &rows, settings, &mut self.gradients, &mut self.space);
         let grad_norm = clip(&mut self.gradients, recipe.clip);
         if !outcome.loss.is_finite() || !grad_norm.is_finite() {
             return Err(self.not_finite(step, &rows, outcome.loss, grad_norm));

@@ -10,12 +10,12 @@ use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
 use underdog_model::linear::Precision;
 use underdog_model::lora::{Lora, LoraConfig, Module};
-use underdog_model::transformer::Transformer;
+use underdog_model::transformer::{Transformer, Workspace};
 use underdog_testkit::{golden, hashed_values, read_json};
 use underdog_train::data::Example;
 use underdog_train::optimiser::{AdamW, clip};
 use underdog_train::schedule::learning_rate;
-use underdog_train::trainer::accumulate;
+use underdog_train::trainer::{StepSettings, accumulate};
 
 #[path = "../../model/tests/common/mod.rs"]
 mod common;
@@ -59,6 +59,7 @@ fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
     let decay = golden["adamw"]["weight_decay"].as_f64().unwrap();
     let peak = rates.iter().copied().fold(0.0, f64::max);
     let mut optimiser = AdamW::new(lora.values.len());
+    let (settings, mut space) = (StepSettings { memory: mib << 20, dropout: None }, Workspace::default());
     let (mut loss_error, mut norm_error) = (0.0f64, 0.0f64);
     for (step, rate) in rates.iter().enumerate() {
         assert!(
@@ -68,7 +69,7 @@ fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
         let rows: Vec<&Example> =
             numbers(&golden["batches"][step]).into_iter().map(|i| &examples[i as usize]).collect();
         let mut gradients = vec![0.0; lora.values.len()];
-        let outcome = accumulate(&model, &lora, &rows, mib << 20, None, &mut gradients);
+        let outcome = accumulate(&model, &lora, &rows, settings, &mut gradients, &mut space);
         let norm = clip(&mut gradients, golden["max_grad_norm"].as_f64().unwrap());
         optimiser.step(&mut lora.values, &gradients, *rate, decay);
         loss_error = loss_error.max((outcome.loss / losses[step] - 1.0).abs());

@@ -1,100 +1,450 @@
-//! One layer backward. Base weights are frozen: gradients go to the input and to the adapter's pairs only.
+//! One layer backward. Base weights are frozen: gradients go to the input and to the adapter's pairs only. As in `layer`, groups
+//! of rows are parallel between attentions; every group sums the gradients of its blocks, and the groups are added in order.
 
-use super::layer::{Activations, Mlp, Scope};
+use super::kept::{Activations, Kept, blocks, deal};
+use super::layer::{Attended, Scope};
+use super::work::{Low, Work, drop_panels};
 use crate::lora::Module;
+use rayon::prelude::*;
+use std::ops::Range;
 use underdog_tensor::activation;
-use underdog_tensor::attention::{self, Heads, Saved};
+use underdog_tensor::attention::{self, Gradients, Heads, Saved};
+use underdog_tensor::block::{Factor, Panels, Right, Rows};
+use underdog_tensor::matmul::{Into, Threads};
 use underdog_tensor::norm;
-use underdog_tensor::rope::{Turn, rotate};
+use underdog_tensor::rope::Turn;
 
 impl Scope<'_> {
-    /// From `dy = ∂L/∂(layer output) [T, C]` to `∂L/∂x [T, C]`; adapter gradients are added to `gradients`.
-    pub fn backward(&self, kept: Activations, dy: Vec<f32>, gradients: &mut [f32]) -> Vec<f32> {
-        let Activations { x, q, k, v, out, lse, o, middle, mlp } = kept;
-        let dmiddle = self.mlp_backward(&middle, mlp, dy, gradients);
-        self.attention_backward(&x, o, KeptAttention { q, k, v, out, lse }, dmiddle, gradients)
-    }
-
-    /// The gradient that reaches a product's output through an optional norm after it.
-    fn through_norm(&self, output: Option<&[f32]>, weight: Option<&[f32]>, dy: &[f32]) -> Option<Vec<f32>> {
-        let (output, weight) = (output?, weight?);
-        let mut d = vec![0.0; output.len()];
-        norm::backward(&mut d, output, weight, self.eps, dy);
-        Some(d)
-    }
-
-    fn linear_backward(&self, module: Module, dx: &mut [f32], gradients: &mut [f32], x: &[f32], dy: &[f32]) {
-        self.weights.linear(module).backward(dx, gradients, x, dy, self.pair(module));
-    }
-
-    fn mlp_backward(
+    /// Turns `dx` from `∂L/∂(layer output) [T, C]` into `∂L/∂x`; adapter gradients are added to `gradients`.
+    pub fn backward(
         &self,
-        middle: &[f32],
-        mlp: Option<Mlp>,
-        dy: Vec<f32>,
+        kept: &Activations,
+        dx: &mut [f32],
         gradients: &mut [f32],
-    ) -> Vec<f32> {
-        let w = self.weights;
-        let normed = self.norm(middle, &w.mlp_norm);
-        let mlp = mlp.unwrap_or_else(|| self.mlp(&normed));
-        let gated = self.gated(&mlp);
-        let Mlp { mut gate, mut up } = mlp;
-        let down = w.mlp_post_norm.is_some().then(|| self.linear(Module::Down, &gated));
-        let through = self.through_norm(down.as_deref(), w.mlp_post_norm.as_deref(), &dy);
-        let mut dgated = vec![0.0; gated.len()];
-        self.linear_backward(Module::Down, &mut dgated, gradients, &gated, through.as_deref().unwrap_or(&dy));
-        activation::backward(self.gate, &mut gate, &mut up, &dgated);
-        let (dgate, dup) = (gate, up);
-        let mut dnormed = vec![0.0; normed.len()];
-        self.linear_backward(Module::Gate, &mut dnormed, gradients, &normed, &dgate);
-        self.linear_backward(Module::Up, &mut dnormed, gradients, &normed, &dup);
-        let mut dmiddle = dy;
-        norm::backward(&mut dmiddle, middle, &w.mlp_norm, self.eps, &dnormed);
-        dmiddle
+        attended: &mut Attended,
+        work: &mut [Work],
+    ) {
+        let mut dout = std::mem::take(&mut attended.out);
+        dout.resize(dx.len() / self.width * self.heads.heads * self.heads.head_size, 0.0);
+        self.second_half_backward(kept, dx, &mut dout, work);
+        self.add_sums(&[Module::O, Module::Gate, Module::Up, Module::Down], gradients, work);
+        let d = self.attention_backward(kept, &dout, attended);
+        attended.out = dout;
+        self.projections_backward(kept, d, dx, work);
+        self.add_sums(&[Module::Q, Module::K, Module::V], gradients, work);
     }
 
-    fn attention_backward(
+    fn second_half_backward(&self, kept: &Activations, dx: &mut [f32], dout: &mut [f32], work: &mut [Work]) {
+        let q = self.heads.heads * self.heads.head_size;
+        let dxs = deal(dx, &self.groups, self.width);
+        let douts = deal(dout, &self.groups, q);
+        let tasks = dxs.into_par_iter().zip(douts).zip(&self.groups).zip(work).with_max_len(1);
+        tasks.for_each(|(((dx, dout), group), work)| {
+            work.summed = [false; 7];
+            for block in blocks(group) {
+                let at = block.start - group.start;
+                self.mlp_backward(kept, &mut dx[at * self.width..], &block, work);
+                self.attention_output_backward(kept, &dx[at * self.width..], &block, work);
+                for i in 0..block.len() {
+                    work.a.copy_row(i, &mut dout[(at + i) * q..][..q]);
+                }
+            }
+        });
+    }
+
+    /// The kept low-rank product of a block, as left factor and as it is.
+    fn load_low(&self, kept: &Activations, module: Module, block: &Range<usize>, work: &mut Work) {
+        let rank = self.rank(module);
+        if rank == 0 {
+            return;
+        }
+        let low = &mut work.low[module.index()];
+        low.panels.reset(self.format, block.len(), rank);
+        for (i, row) in block.clone().enumerate() {
+            low.panels.set_row(i, &kept.low[module.index()][row * rank..][..rank]);
+        }
+        low.fill();
+    }
+
+    /// Gradient at a product's output, through the norm after it where there is one, into `work.block` and `work.left`.
+    fn through_norm(&self, dy: &[f32], kept: &Kept, norm: Option<&[f32]>, block: &Range<usize>, work: &mut Work) {
+        let (n, c) = (block.len(), self.width);
+        work.block.reset(self.format, n, c);
+        work.row.resize(c.max(work.row.len()), 0.0);
+        work.row_2.resize(c, 0.0);
+        for i in 0..n {
+            let dy = &dy[i * c..][..c];
+            match norm {
+                None => work.block.set_row(i, dy),
+                Some(weight) => {
+                    let seen = &mut work.row[..c];
+                    kept.read((block.start + i) * c, seen);
+                    work.row_2.fill(0.0);
+                    norm::row_backward(&mut work.row_2, seen, weight, self.eps, dy);
+                    work.block.set_row(i, &work.row_2);
+                }
+            }
+        }
+        work.left.reset(n, c);
+        work.left.put_panels(0, &work.block);
+    }
+
+    /// `dlow = scale · dy B` of a block, for dy as a left factor.
+    fn dlow(&self, module: Module, dlow: &mut Low, dy: &Rows, rows: usize) {
+        if let Some((up, _)) = self.back(module) {
+            dlow.set(self.format, &[(dy, up.factor())], (rows, self.rank(module)), Threads::One);
+        }
+    }
+
+    fn back(&self, module: Module) -> Option<(&Right, &Right)> {
+        self.pair(module)?.back.as_ref().map(|(up, down)| (up, down))
+    }
+
+    /// `out = Σ dy W + drop(dlow A)` over `parts`, each a module and its dy as a left factor, for the columns of `out` from
+    /// `column` on. `first` is the block's first row.
+    fn input_gradient(
         &self,
-        x: &[f32],
-        o: Option<Vec<f32>>,
-        kept: KeptAttention,
-        dmiddle: Vec<f32>,
-        gradients: &mut [f32],
-    ) -> Vec<f32> {
-        let w = self.weights;
-        let Heads { heads, kv_heads, .. } = self.heads;
-        let KeptAttention { q, k, v, out, lse } = kept;
-        let through = self.through_norm(o.as_deref(), w.attention_post_norm.as_deref(), &dmiddle);
-        let mut dout = vec![0.0; out.len()];
-        self.linear_backward(Module::O, &mut dout, gradients, &out, through.as_deref().unwrap_or(&dmiddle));
-        let turned_q = self.turned(&q, heads, w.q_norm.as_ref());
-        let turned_k = self.turned(&k, kv_heads, w.k_norm.as_ref());
-        let saved = Saved { q: &turned_q, k: &turned_k, v: &v, out: &out, lse: &lse };
-        let d = attention::backward(&dout, saved, self.runs, self.heads);
-        let dq = self.unturned(d.dq, &q, heads, w.q_norm.as_deref());
-        let dk = self.unturned(d.dk, &k, kv_heads, w.k_norm.as_deref());
-        let normed = self.norm(x, &w.attention_norm);
-        let mut dnormed = vec![0.0; normed.len()];
-        self.linear_backward(Module::Q, &mut dnormed, gradients, &normed, &dq);
-        self.linear_backward(Module::K, &mut dnormed, gradients, &normed, &dk);
-        self.linear_backward(Module::V, &mut dnormed, gradients, &normed, &d.dv);
-        let mut dx = dmiddle;
-        norm::backward(&mut dx, x, &w.attention_norm, self.eps, &dnormed);
-        dx
+        out: &mut Panels,
+        column: usize,
+        parts: &[(Module, &Rows)],
+        dlow: &[Low],
+        (extra, first): (&mut Panels, usize),
+    ) {
+        let mut terms: Vec<(&Rows, Factor<'_>)> =
+            parts.iter().map(|(module, dy)| (*dy, self.weights.linear(*module).backward())).collect();
+        let mut masked = Vec::new();
+        for (module, _) in parts {
+            let Some((_, down)) = self.back(*module) else { continue };
+            let term = (&dlow[module.index()].rows, down.factor());
+            match self.dropout(*module) {
+                None => terms.push(term),
+                Some(dropout) => masked.push((term, dropout)),
+            }
+        }
+        out.product(Into::Set, column, &terms, Threads::One);
+        for (term, dropout) in masked {
+            let (rows, n) = out.shape();
+            extra.reset(self.format, rows, n);
+            extra.product(Into::Set, column, &[term], Threads::One);
+            drop_panels(extra, column, dropout, first);
+            for (to, from) in out.flat_mut().iter_mut().zip(extra.flat()) {
+                *to += from;
+            }
+        }
     }
 
-    /// The gradient of the raw queries or keys from that of the turned ones.
-    fn unturned(&self, mut d: Vec<f32>, raw: &[f32], heads: usize, weight: Option<&[f32]>) -> Vec<f32> {
-        rotate(&mut d, heads, self.angles, Turn::Backward);
-        self.through_norm(Some(raw), weight, &d).unwrap_or(d)
+    /// Adds a block's part of `dA = dlowᵀ x` (`b` of them: `dBᵀ = lowᵀ dy`) to the group's sums.
+    fn sum(&self, work: &mut Work, module: Module, which: Which, from: Source) {
+        let Some(pair) = self.pair(module) else { return };
+        let Work { across, low, dlow, sums, right, right_2, right_3, summed, .. } = work;
+        let right = match from {
+            Source::First => right,
+            Source::Second => right_2,
+            Source::Third => right_3,
+        };
+        let (left, sum) = match which {
+            Which::A => (&dlow[module.index()], &mut sums[module.index()].0),
+            Which::B => (&low[module.index()], &mut sums[module.index()].1),
+        };
+        across.load_transposed(&left.panels);
+        let into = if summed[module.index()] { Into::Add } else { Into::Set };
+        sum.reset(self.format, pair.rank, right.shape().1);
+        sum.product(into, 0, &[(across, right.factor())], Threads::One);
+    }
+
+    /// `∂L/∂middle` in place of `dy`, for a block.
+    fn mlp_backward(&self, kept: &Activations, dy: &mut [f32], block: &Range<usize>, work: &mut Work) {
+        let (n, c, f, w) = (block.len(), self.width, self.ffn, self.weights);
+        let adapted = |module| self.pair(module).is_some();
+        for module in [Module::Gate, Module::Up, Module::Down] {
+            self.load_low(kept, module, block, work);
+        }
+        // The input of gate and up is needed again: for their gradients, and where they are computed again.
+        let mut middle = std::mem::take(&mut work.row_3);
+        middle.resize(n * c, 0.0);
+        kept.middle.read(block.start * c, &mut middle);
+        let inner_kept = !kept.gate.is_empty();
+        if !inner_kept {
+            self.normed(&middle, &w.mlp_norm, n, work);
+            std::mem::swap(&mut work.left, &mut work.dropped);
+        }
+        self.through_norm(dy, &kept.down, w.mlp_post_norm.as_deref(), block, work);
+        let Work { left, dlow, .. } = work;
+        self.dlow(Module::Down, &mut dlow[Module::Down.index()], left, n);
+        if adapted(Module::Down) {
+            work.right.reset(n, c);
+            work.right.put_panels(0, &work.block);
+            self.sum(work, Module::Down, Which::B, Source::First);
+        }
+        for (module, right) in [
+            (Module::Down, &mut work.right),
+            (Module::Gate, &mut work.right_2),
+            (Module::Up, &mut work.right_3),
+        ] {
+            if adapted(module) {
+                right.reset(n, f);
+            }
+        }
+        work.inner.reset(n, f);
+        work.inner_2.reset(n, f);
+        for columns in self.columns() {
+            if inner_kept {
+                read_columns(&kept.gate, &mut work.a, block, &columns, (self, &mut work.row));
+                read_columns(&kept.up, &mut work.b, block, &columns, (self, &mut work.row));
+            } else {
+                std::mem::swap(&mut work.left, &mut work.dropped);
+                self.gate_and_up(&columns, n, work);
+                std::mem::swap(&mut work.left, &mut work.dropped);
+            }
+            let Work { a, b, c, d, left, dlow, inner, inner_2, right, right_2, right_3, .. } = work;
+            c.reset(self.format, n, columns.len());
+            self.input_gradient(c, columns.start, &[(Module::Down, left)], dlow, (d, block.start));
+            activation::backward(self.gate, a.flat_mut(), b.flat_mut(), c.flat_mut());
+            // Now: a = gated, b = ∂L/∂up, c = ∂L/∂gate.
+            inner.put_panels(columns.start, c);
+            inner_2.put_panels(columns.start, b);
+            if adapted(Module::Down) {
+                if let Some(dropout) = self.dropout(Module::Down) {
+                    drop_panels(a, columns.start, dropout, block.start);
+                }
+                right.put_panels(columns.start, a);
+            }
+            if adapted(Module::Gate) {
+                right_2.put_panels(columns.start, c);
+            }
+            if adapted(Module::Up) {
+                right_3.put_panels(columns.start, b);
+            }
+        }
+        self.sum(work, Module::Down, Which::A, Source::First);
+        work.summed[Module::Down.index()] = true;
+        self.sum(work, Module::Gate, Which::B, Source::Second);
+        self.sum(work, Module::Up, Which::B, Source::Third);
+        let Work { inner, inner_2, dlow, a, b, .. } = work;
+        self.dlow(Module::Gate, &mut dlow[Module::Gate.index()], inner, n);
+        self.dlow(Module::Up, &mut dlow[Module::Up.index()], inner_2, n);
+        a.reset(self.format, n, c);
+        self.input_gradient(a, 0, &[(Module::Gate, inner), (Module::Up, inner_2)], dlow, (b, block.start));
+        self.normed(&middle, &w.mlp_norm, n, work);
+        self.sum_inputs(&[Module::Gate, Module::Up], block.start, work);
+        self.norm_backward(dy, &middle, &w.mlp_norm, work);
+        work.row_3 = middle;
+    }
+
+    /// The gradients of A of modules that share the input in `work.block`.
+    fn sum_inputs(&self, modules: &[Module], first: usize, work: &mut Work) {
+        let mut filled = false;
+        for &module in modules.iter().filter(|module| self.pair(**module).is_some()) {
+            let (rows, k) = work.block.shape();
+            if let Some(dropout) = self.dropout(module) {
+                work.c.reset(self.format, rows, k);
+                work.c.flat_mut().copy_from_slice(work.block.flat());
+                drop_panels(&mut work.c, 0, dropout, first);
+                work.right.reset(rows, k);
+                work.right.put_panels(0, &work.c);
+            } else if !filled {
+                work.right.reset(rows, k);
+                work.right.put_panels(0, &work.block);
+                filled = true;
+            }
+            self.sum(work, module, Which::A, Source::First);
+            work.summed[module.index()] = true;
+        }
+    }
+
+    /// Adds the gradient in `work.a` to `dx`, through the norm of `x`.
+    fn norm_backward(&self, dx: &mut [f32], x: &[f32], weight: &[f32], work: &mut Work) {
+        let c = self.width;
+        work.row.resize(c.max(work.row.len()), 0.0);
+        for i in 0..work.a.shape().0 {
+            let row = &mut work.row[..c];
+            work.a.copy_row(i, row);
+            norm::row_backward(&mut dx[i * c..][..c], &x[i * c..][..c], weight, self.eps, row);
+        }
+    }
+
+    /// The gradient of attention's output into `work.a`, for a block.
+    fn attention_output_backward(&self, kept: &Activations, dy: &[f32], block: &Range<usize>, work: &mut Work) {
+        let (n, c, q) = (block.len(), self.width, self.heads.heads * self.heads.head_size);
+        self.load_low(kept, Module::O, block, work);
+        self.through_norm(dy, &kept.o, self.weights.attention_post_norm.as_deref(), block, work);
+        let Work { left, dlow, .. } = work;
+        self.dlow(Module::O, &mut dlow[Module::O.index()], left, n);
+        if self.pair(Module::O).is_some() {
+            work.right.reset(n, c);
+            work.right.put_panels(0, &work.block);
+            self.sum(work, Module::O, Which::B, Source::First);
+            work.block.reset(self.format, n, q);
+            work.row.resize(q.max(work.row.len()), 0.0);
+            for i in 0..n {
+                let row = &mut work.row[..q];
+                kept.out.read((block.start + i) * q, row);
+                work.block.set_row(i, row);
+            }
+            self.sum_inputs(&[Module::O], block.start, work);
+        }
+        let Work { a, b, left, dlow, .. } = work;
+        a.reset(self.format, n, q);
+        self.input_gradient(a, 0, &[(Module::O, left)], dlow, (b, block.start));
+    }
+
+    fn attention_backward(&self, kept: &Activations, dout: &[f32], attended: &mut Attended) -> Gradients {
+        let Heads { heads, kv_heads, head_size, .. } = self.heads;
+        let Attended { q, k, v, .. } = attended;
+        let w = self.weights;
+        let parts = [
+            (&kept.q, &mut *q, heads, Some(w.q_norm.as_deref())),
+            (&kept.k, &mut *k, kv_heads, Some(w.k_norm.as_deref())),
+            (&kept.v, &mut *v, kv_heads, None),
+        ];
+        for (kept, to, heads, turn) in parts {
+            let width = heads * head_size;
+            let rows = kept_len(kept) / width;
+            to.resize(rows * width, 0.0);
+            to.par_chunks_mut(32 * width).enumerate().for_each(|(chunk, to)| {
+                let mut scratch = vec![0.0; width];
+                kept.read(chunk * 32 * width, to);
+                for (i, row) in to.chunks_exact_mut(width).enumerate() {
+                    if let Some(norm) = turn {
+                        self.turn(row, chunk * 32 + i, norm, &mut scratch);
+                    }
+                }
+            });
+        }
+        let mut out = vec![0.0; dout.len()];
+        kept.out.read(0, &mut out);
+        let saved = Saved { q, k, v, out: &out, lse: &kept.lse };
+        attention::backward(dout, saved, self.runs, self.heads)
+    }
+
+    fn projections_backward(&self, kept: &Activations, d: Gradients, dx: &mut [f32], work: &mut [Work]) {
+        let dxs = deal(dx, &self.groups, self.width);
+        let tasks = dxs.into_par_iter().zip(&self.groups).zip(work).with_max_len(1);
+        tasks.for_each(|((dx, group), work)| {
+            work.summed = [false; 7];
+            for block in blocks(group) {
+                let at = block.start - group.start;
+                self.project_backward(kept, &d, &mut dx[at * self.width..], &block, work);
+            }
+        });
+    }
+
+    fn project_backward(&self, kept: &Activations, d: &Gradients, dx: &mut [f32], block: &Range<usize>, work: &mut Work) {
+        let Heads { heads, kv_heads, head_size, .. } = self.heads;
+        let (n, c, w) = (block.len(), self.width, self.weights);
+        let parts = [
+            (Module::Q, heads, &d.dq, &kept.q, Some(w.q_norm.as_deref())),
+            (Module::K, kv_heads, &d.dk, &kept.k, Some(w.k_norm.as_deref())),
+            (Module::V, kv_heads, &d.dv, &kept.v, None),
+        ];
+        for (index, (module, heads, d, raw, turn)) in parts.into_iter().enumerate() {
+            let width = heads * head_size;
+            self.load_low(kept, module, block, work);
+            work.block.reset(self.format, n, width);
+            work.row.resize(width.max(work.row.len()), 0.0);
+            for i in 0..n {
+                let row = &mut work.row[..width];
+                row.copy_from_slice(&d[(block.start + i) * width..][..width]);
+                if let Some(norm) = turn {
+                    self.unturn(row, block.start + i, norm, raw, &mut work.row_2);
+                }
+                work.block.set_row(i, row);
+            }
+            let Work { left, inner, inner_2, dlow, block: dy, .. } = work;
+            let rows = [left, inner, inner_2].into_iter().nth(index).expect("three of them");
+            rows.reset(n, width);
+            rows.put_panels(0, dy);
+            self.dlow(module, &mut dlow[module.index()], rows, n);
+            if self.pair(module).is_some() {
+                work.right.reset(n, width);
+                work.right.put_panels(0, &work.block);
+                self.sum(work, module, Which::B, Source::First);
+            }
+        }
+        let Work { a, b, left, inner, inner_2, dlow, .. } = work;
+        a.reset(self.format, n, c);
+        let parts = [(Module::Q, &*left), (Module::K, &*inner), (Module::V, &*inner_2)];
+        self.input_gradient(a, 0, &parts, dlow, (b, block.start));
+        let mut x = std::mem::take(&mut work.row_3);
+        x.resize(n * c, 0.0);
+        kept.x.read(block.start * c, &mut x);
+        self.normed(&x, &w.attention_norm, n, work);
+        self.sum_inputs(&[Module::Q, Module::K, Module::V], block.start, work);
+        self.norm_backward(dx, &x, &w.attention_norm, work);
+        work.row_3 = x;
+    }
+
+    /// The gradient of raw queries or keys of a row from that of the turned ones.
+    fn unturn(&self, d: &mut [f32], row: usize, norm: Option<&[f32]>, raw: &Kept, scratch: &mut Vec<f32>) {
+        self.angles.rotate(d, row, Turn::Backward);
+        let Some(weight) = norm else { return };
+        let (size, n) = (self.heads.head_size, d.len());
+        scratch.resize(2 * n, 0.0);
+        let (raws, turned) = scratch.split_at_mut(n);
+        raw.read(row * n, raws);
+        turned[..n].copy_from_slice(d);
+        d.fill(0.0);
+        for ((d, raw), turned) in d.chunks_exact_mut(size).zip(raws.chunks_exact(size)).zip(turned.chunks_exact(size)) {
+            norm::row_backward(d, raw, weight, self.eps, turned);
+        }
+    }
+
+    /// Adds the groups' sums for `modules` to the adapter's gradient, group by group.
+    fn add_sums(&self, modules: &[Module], gradients: &mut [f32], work: &[Work]) {
+        for &module in modules {
+            let Some(pair) = self.pair(module) else { continue };
+            let (input, output) = self.weights.linear(module).shape();
+            let (da, db) = gradients[pair.start..pair.start + pair.rank * (input + output)]
+                .split_at_mut(pair.rank * input);
+            let mut row = vec![0.0; input.max(output)];
+            for work in &work[..self.groups.len()] {
+                let (a, b) = &work.sums[module.index()];
+                for r in 0..pair.rank {
+                    a.copy_row(r, &mut row);
+                    da[r * input..(r + 1) * input].iter_mut().zip(&row).for_each(|(d, v)| *d += v);
+                    b.copy_row(r, &mut row);
+                    (0..output).for_each(|o| db[o * pair.rank + r] += row[o]);
+                }
+            }
+        }
     }
 }
 
-/// What attention kept: see [`Activations`].
-struct KeptAttention {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    out: Vec<f32>,
-    lse: Vec<f32>,
+/// Which half of a pair.
+#[derive(Clone, Copy)]
+enum Which {
+    A,
+    B,
+}
+
+/// Which of a group's right factors.
+#[derive(Clone, Copy)]
+enum Source {
+    First,
+    Second,
+    Third,
+}
+
+fn kept_len(kept: &Kept) -> usize {
+    match kept {
+        Kept::F32(values) => values.len(),
+        Kept::Bf16(values) => values.len(),
+    }
+}
+
+/// Reads some columns of a block of kept rows of the MLP's width.
+fn read_columns(
+    kept: &Kept,
+    to: &mut Panels,
+    block: &Range<usize>,
+    columns: &Range<usize>,
+    (scope, row): (&Scope<'_>, &mut Vec<f32>),
+) {
+    to.reset(scope.format, block.len(), columns.len());
+    row.resize(columns.len().max(row.len()), 0.0);
+    for (i, index) in block.clone().enumerate() {
+        let row = &mut row[..columns.len()];
+        kept.read(index * scope.ffn + columns.start, row);
+        to.set_row(i, row);
+    }
 }

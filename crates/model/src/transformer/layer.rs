@@ -1,163 +1,371 @@
 //! One layer forward: `x → x + attention(norm x) → x + mlp(norm x)`, with the norms after attention and MLP that Gemma has.
 //! Training and decoding run this same code; they differ in where keys and values lie.
+//!
+//! Between one attention and the next, rows do not meet: groups of rows go through products, norms and gates in parallel, a
+//! block at a time.
 
-use super::{Keep, LayerWeights};
-use crate::lora::{Lora, Module, Pair};
+use super::LayerWeights;
+use super::kept::{Activations, KeptMut, blocks, deal, groups};
+use super::work::{Low, Work, put_dropped};
+use crate::linear::ReadyPair;
+use crate::lora::Module;
+use rayon::prelude::*;
+use std::ops::Range;
 use underdog_tensor::activation::{self, Gate};
 use underdog_tensor::attention::{self, Heads, Run};
+use underdog_tensor::block::{Format, Panels};
 use underdog_tensor::dropout::Dropout;
+use underdog_tensor::matmul::Threads;
 use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
-use underdog_tensor::rope::{Angles, Turn, rotate};
+use underdog_tensor::rope::{Angles, Turn};
+
+/// Columns of gate and up that are computed at a time in the tile format.
+const COLUMNS: usize = 512;
 
 /// Everything a layer needs besides its input.
-pub(super) struct Scope<'a> {
+pub struct Scope<'a> {
     pub weights: &'a LayerWeights,
-    pub index: usize,
-    pub lora: Option<&'a Lora>,
+    pub pairs: Option<&'a [Option<ReadyPair>; 7]>,
     pub dropout: Option<Dropout>,
     pub angles: &'a Angles,
     pub runs: &'a [Run],
     pub heads: Heads,
     pub gate: Gate,
     pub eps: f32,
+    pub format: Format,
+    pub width: usize,
+    pub ffn: usize,
+    /// Of a product: one where groups of rows are parallel already.
+    pub threads: Threads,
+    pub groups: Vec<Range<usize>>,
 }
 
 /// Where a decoding batch keeps keys and values: `[slots, G·D]`, row `i` of the batch at `slots[i]`.
-pub(super) struct Store<'a> {
+pub struct Store<'a> {
     pub keys: &'a mut [f32],
     pub values: &'a mut [f32],
     pub slots: &'a [usize],
 }
 
-/// What one layer keeps for its backward pass. `T` rows.
-#[derive(Debug)]
-pub(super) struct Activations {
-    /// The layer's input `[T, C]`.
-    pub x: Vec<f32>,
-    /// Queries before their norm and rope `[T, H·D]`.
+/// Queries and keys as attention sees them, values, and attention's output: `[T, H·D]` or `[T, G·D]`.
+#[derive(Debug, Default)]
+pub struct Attended {
     pub q: Vec<f32>,
-    /// Keys before their norm and rope `[T, G·D]`.
     pub k: Vec<f32>,
-    /// Values `[T, G·D]`.
     pub v: Vec<f32>,
-    /// Attention output `[T, H·D]`.
     pub out: Vec<f32>,
-    /// Log-sum-exp of the scores `[T, H]`.
-    pub lse: Vec<f32>,
-    /// What the norm after attention saw `[T, C]`, where there is one.
-    pub o: Option<Vec<f32>>,
-    /// The input of the MLP half `[T, C]`.
-    pub middle: Vec<f32>,
-    /// The MLP's inner values, unless they are computed again.
-    pub mlp: Option<Mlp>,
 }
 
-/// The inner values of the MLP.
-#[derive(Debug)]
-pub(super) struct Mlp {
-    /// `[T, F]`.
-    pub gate: Vec<f32>,
-    /// `[T, F]`.
-    pub up: Vec<f32>,
+/// Queries, keys or values of a group: which product gives them and where they go.
+struct Projection<'a> {
+    module: Module,
+    heads: usize,
+    norm: Option<&'a [f32]>,
+    /// As attention sees them.
+    to: &'a mut [f32],
+    /// Before norm and rope.
+    kept: KeptMut<'a>,
+    low: &'a mut [f32],
 }
 
-impl Scope<'_> {
-    pub fn pair(&self, module: Module) -> Option<Pair<'_>> {
-        self.lora.and_then(|lora| lora.pair(self.index, module, self.dropout))
+/// What the second half of a layer works on in one group.
+struct Half<'a> {
+    rows: Range<usize>,
+    x: &'a mut [f32],
+    out: &'a [f32],
+    kept_out: KeptMut<'a>,
+    o: KeptMut<'a>,
+    middle: KeptMut<'a>,
+    gate: KeptMut<'a>,
+    up: KeptMut<'a>,
+    down: KeptMut<'a>,
+    low: [&'a mut [f32]; 4],
+}
+
+impl<'a> Scope<'a> {
+    /// How the rows of a batch are dealt out. A batch of few rows is one group, whose products are parallel themselves.
+    pub fn deal(rows: usize) -> (Vec<Range<usize>>, Threads) {
+        let groups = groups(rows);
+        let threads = if groups.len() > 1 { Threads::One } else { Threads::All };
+        (groups, threads)
     }
 
-    pub fn linear(&self, module: Module, x: &[f32]) -> Vec<f32> {
-        self.weights.linear(module).forward(x, self.pair(module))
+    /// Runs the layer on `x [T, C]` in place; what its backward pass needs goes to `kept`. With a `store`, keys and values go
+    /// there and attention reads from there.
+    pub fn forward(
+        &self,
+        x: &mut [f32],
+        kept: &mut Activations,
+        store: Option<Store<'_>>,
+        attended: &mut Attended,
+        work: &mut [Work],
+    ) {
+        self.projections(x, kept, attended, work);
+        self.attend(attended, kept, store);
+        self.second_half(x, kept, &attended.out, work);
     }
 
-    pub fn norm(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
-        norm::forward(&mut y, x, weight, self.eps);
-        y
-    }
-
-    /// Queries or keys as attention sees them: normed per head where the family does so, then turned.
-    pub fn turned(&self, raw: &[f32], heads: usize, weight: Option<&Vec<f32>>) -> Vec<f32> {
-        let mut turned = weight.map_or_else(|| raw.to_vec(), |w| self.norm(raw, w));
-        rotate(&mut turned, heads, self.angles, Turn::Forward);
-        turned
-    }
-
-    pub fn mlp(&self, normed: &[f32]) -> Mlp {
-        Mlp { gate: self.linear(Module::Gate, normed), up: self.linear(Module::Up, normed) }
-    }
-
-    pub fn gated(&self, mlp: &Mlp) -> Vec<f32> {
-        let mut a = vec![0.0; mlp.gate.len()];
-        activation::forward(self.gate, &mut a, &mlp.gate, &mlp.up);
-        a
-    }
-
-    /// The layer's output `[T, C]` and what its backward pass needs. With a `store`, keys and values go there and attention
-    /// reads from there.
-    pub fn forward(&self, x: Vec<f32>, store: Option<Store<'_>>, keep: Keep) -> (Vec<f32>, Activations) {
-        let w = self.weights;
-        let normed = self.norm(&x, &w.attention_norm);
-        let (q, k) = (self.linear(Module::Q, &normed), self.linear(Module::K, &normed));
-        let v = self.linear(Module::V, &normed);
-        let (out, lse) = self.attend(&q, &k, &v, store);
-        let o = self.linear(Module::O, &out);
-        let mut middle = x.clone();
-        let o = add_through(&mut middle, o, w.attention_post_norm.as_deref(), |o, norm| self.norm(o, norm));
-        let mlp = self.mlp(&self.norm(&middle, &w.mlp_norm));
-        let down = self.linear(Module::Down, &self.gated(&mlp));
-        let mut y = middle.clone();
-        add_through(&mut y, down, w.mlp_post_norm.as_deref(), |m, norm| self.norm(m, norm));
-        let mlp = (keep == Keep::All).then_some(mlp);
-        (y, Activations { x, q, k, v, out, lse, o, middle, mlp })
-    }
-
-    fn attend(&self, q: &[f32], k: &[f32], v: &[f32], store: Option<Store<'_>>) -> (Vec<f32>, Vec<f32>) {
-        let Heads { heads, kv_heads, .. } = self.heads;
-        let turned_q = self.turned(q, heads, self.weights.q_norm.as_ref());
-        let turned_k = self.turned(k, kv_heads, self.weights.k_norm.as_ref());
-        let rows = q.len() / (heads * self.heads.head_size);
-        let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; rows * heads]);
-        match store {
-            None => attention::forward(&mut out, &mut lse, &turned_q, &turned_k, v, self.runs, self.heads),
-            Some(store) => {
-                let width = kv_heads * self.heads.head_size;
-                for (row, &slot) in store.slots.iter().enumerate() {
-                    let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
-                    store.keys[to.clone()].copy_from_slice(&turned_k[from.clone()]);
-                    store.values[to].copy_from_slice(&v[from]);
-                }
-                attention::forward(
-                    &mut out,
-                    &mut lse,
-                    &turned_q,
-                    store.keys,
-                    store.values,
-                    self.runs,
-                    self.heads,
-                );
+    fn projections(&self, x: &[f32], kept: &mut Activations, attended: &mut Attended, work: &mut [Work]) {
+        let Heads { heads, kv_heads, head_size, .. } = self.heads;
+        let (rows, w) = (x.len() / self.width, self.weights);
+        let (q, kv) = (heads * head_size, kv_heads * head_size);
+        attended.q.resize(rows * q, 0.0);
+        attended.k.resize(rows * kv, 0.0);
+        attended.v.resize(rows * kv, 0.0);
+        let [low_q, low_k, low_v, ..] = &mut kept.low;
+        let (norm_q, norm_k) = (w.q_norm.as_deref(), w.k_norm.as_deref());
+        let parts = [
+            (Module::Q, heads, norm_q, &mut attended.q, &mut kept.q, low_q),
+            (Module::K, kv_heads, norm_k, &mut attended.k, &mut kept.k, low_k),
+            (Module::V, kv_heads, None, &mut attended.v, &mut kept.v, low_v),
+        ];
+        let mut tasks: Vec<Vec<Projection<'_>>> = self.groups.iter().map(|_| Vec::new()).collect();
+        for (module, heads, norm, to, raw, low) in parts {
+            let tos = deal(to, &self.groups, heads * head_size);
+            let raws = raw.deal(&self.groups, heads * head_size);
+            let lows = deal(low, &self.groups, self.rank(module));
+            for (task, ((to, kept), low)) in tasks.iter_mut().zip(tos.into_iter().zip(raws).zip(lows)) {
+                task.push(Projection { module, heads, norm, to, kept, low });
             }
         }
-        (out, lse)
+        let inputs = kept.x.deal(&self.groups, self.width);
+        let tasks = tasks.into_par_iter().zip(inputs).zip(&self.groups).zip(work).with_max_len(1);
+        tasks.for_each(|(((mut projections, mut input), group), work)| {
+            for block in blocks(group) {
+                let local = block.start - group.start..block.end - group.start;
+                input.write(local.start * self.width, &x[block.start * self.width..block.end * self.width]);
+                self.normed(&x[block.start * self.width..], &w.attention_norm, block.len(), work);
+                for projection in &mut projections {
+                    self.project(projection, block.clone(), local.start, work);
+                }
+            }
+        });
+    }
+
+    pub fn rank(&self, module: Module) -> usize {
+        self.pair(module).map_or(0, |pair| pair.rank)
+    }
+
+    /// Norms `rows` rows of `x` into `work.block` and `work.left`.
+    pub fn normed(&self, x: &[f32], weight: &[f32], rows: usize, work: &mut Work) {
+        let c = self.width;
+        work.row.resize(c, 0.0);
+        work.block.reset(self.format, rows, c);
+        for (i, x) in x.chunks_exact(c).take(rows).enumerate() {
+            norm::row_forward(&mut work.row, x, weight, self.eps);
+            work.block.set_row(i, &work.row);
+        }
+        work.left.reset(rows, c);
+        work.left.put_panels(0, &work.block);
+    }
+
+    /// The low-rank product of what `work.block` and `work.left` hold, with the module's dropout; kept as f32 from row `at` on.
+    fn low_of_left(&self, module: Module, first: usize, kept: &mut [f32], at: usize, work: &mut Work) {
+        if self.pair(module).is_none() {
+            return;
+        }
+        let (rows, k) = work.block.shape();
+        let low = &mut work.low[module.index()];
+        match self.dropout(module) {
+            None => self.low(module, low, &work.left, rows),
+            Some(dropout) => {
+                work.dropped.reset(rows, k);
+                put_dropped(&mut work.dropped, 0, &work.block, dropout, first);
+                self.low(module, low, &work.dropped, rows);
+            }
+        }
+        keep_low(low, kept, at);
+    }
+
+    fn project(&self, part: &mut Projection<'_>, block: Range<usize>, at: usize, work: &mut Work) {
+        let size = self.heads.head_size;
+        let width = part.heads * size;
+        self.low_of_left(part.module, block.start, part.low, at, work);
+        work.a.reset(self.format, block.len(), width);
+        self.product(&mut work.a, part.module, 0, &work.left, &work.low[part.module.index()]);
+        work.row.resize(width.max(self.width), 0.0);
+        for i in 0..block.len() {
+            let to = &mut part.to[(at + i) * width..][..width];
+            work.a.copy_row(i, to);
+            part.kept.write((at + i) * width, to);
+            if part.module != Module::V {
+                self.turn(to, block.start + i, part.norm, &mut work.row);
+            }
+        }
+    }
+
+    /// Raw queries or keys of row `row`, as attention sees them: normed per head where the family does so, then turned.
+    pub fn turn(&self, values: &mut [f32], row: usize, norm: Option<&[f32]>, scratch: &mut [f32]) {
+        if let Some(weight) = norm {
+            let scratch = &mut scratch[..values.len()];
+            scratch.copy_from_slice(values);
+            let size = self.heads.head_size;
+            for (to, from) in values.chunks_exact_mut(size).zip(scratch.chunks_exact(size)) {
+                norm::row_forward(to, from, weight, self.eps);
+            }
+        }
+        self.angles.rotate(values, row, Turn::Forward);
+    }
+
+    fn attend(&self, attended: &mut Attended, kept: &mut Activations, store: Option<Store<'_>>) {
+        let Attended { q, k, v, out } = attended;
+        let Heads { heads, kv_heads, head_size, .. } = self.heads;
+        let (rows, width) = (q.len() / (heads * head_size), kv_heads * head_size);
+        out.resize(q.len(), 0.0);
+        kept.lse.resize(rows * heads, 0.0);
+        match store {
+            None => attention::forward(out, &mut kept.lse, q, k, v, self.runs, self.heads),
+            Some(store) => {
+                for (row, &slot) in store.slots.iter().enumerate() {
+                    let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
+                    store.keys[to.clone()].copy_from_slice(&k[from.clone()]);
+                    store.values[to].copy_from_slice(&v[from]);
+                }
+                attention::forward(out, &mut kept.lse, q, store.keys, store.values, self.runs, self.heads);
+            }
+        }
+    }
+
+    fn second_half(&self, x: &mut [f32], kept: &mut Activations, out: &[f32], work: &mut [Work]) {
+        let groups = &self.groups;
+        let (c, q) = (self.width, self.heads.heads * self.heads.head_size);
+        let post = |present: bool| if present { c } else { 0 };
+        let w = self.weights;
+        let [_, _, _, low_o, low_gate, low_up, low_down] = &mut kept.low;
+        let mut lows = [
+            (Module::O, low_o),
+            (Module::Gate, low_gate),
+            (Module::Up, low_up),
+            (Module::Down, low_down),
+        ]
+        .map(|(module, low)| deal(low, groups, self.rank(module)).into_iter());
+        let xs = deal(x, groups, c).into_iter().zip(kept.out.deal(groups, q));
+        let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some())).into_iter();
+        let posts = posts.zip(kept.down.deal(groups, post(w.mlp_post_norm.is_some())));
+        let inner = kept.gate.deal(groups, self.ffn).into_iter().zip(kept.up.deal(groups, self.ffn));
+        let middles = kept.middle.deal(groups, c).into_iter();
+        let parts = groups.iter().zip(xs).zip(posts).zip(inner).zip(middles);
+        let tasks: Vec<Half<'_>> = parts
+            .map(|((((rows, (x, kept_out)), (o, down)), (gate, up)), middle)| Half {
+                rows: rows.clone(),
+                x,
+                out: &out[rows.start * q..rows.end * q],
+                kept_out,
+                o,
+                middle,
+                gate,
+                up,
+                down,
+                low: lows.each_mut().map(|low| low.next().unwrap_or_default()),
+            })
+            .collect();
+        tasks.into_par_iter().zip(work).with_max_len(1).for_each(|(mut half, work)| {
+            for block in blocks(&half.rows) {
+                self.attention_output(&mut half, &block, work);
+                self.mlp(&mut half, &block, work);
+            }
+        });
+    }
+
+    /// `x += norm(out Wᵒ)` for a block.
+    fn attention_output(&self, half: &mut Half<'_>, block: &Range<usize>, work: &mut Work) {
+        let (n, at) = (block.len(), block.start - half.rows.start);
+        let q = self.heads.heads * self.heads.head_size;
+        let out = &half.out[at * q..(at + n) * q];
+        half.kept_out.write(at * q, out);
+        work.block.reset(self.format, n, q);
+        out.chunks_exact(q).enumerate().for_each(|(i, row)| work.block.set_row(i, row));
+        work.left.reset(n, q);
+        work.left.put_panels(0, &work.block);
+        self.low_of_left(Module::O, block.start, half.low[0], at, work);
+        work.a.reset(self.format, n, self.width);
+        self.product(&mut work.a, Module::O, 0, &work.left, &work.low[Module::O.index()]);
+        self.add(half.x, &mut half.o, at, self.weights.attention_post_norm.as_deref(), work);
+        half.middle.write(at * self.width, &half.x[at * self.width..(at + n) * self.width]);
+    }
+
+    /// Adds the rows of `work.a` to those of `x` from row `at` on, through the norm where there is one.
+    fn add(&self, x: &mut [f32], kept: &mut KeptMut<'_>, at: usize, norm: Option<&[f32]>, work: &mut Work) {
+        let c = self.width;
+        work.row.resize(c.max(work.row.len()), 0.0);
+        work.row_2.resize(c, 0.0);
+        for i in 0..work.a.shape().0 {
+            let row = &mut work.row[..c];
+            work.a.copy_row(i, row);
+            let x = &mut x[(at + i) * c..][..c];
+            match norm {
+                None => add_scaled(x, 1.0, row),
+                Some(weight) => {
+                    kept.write((at + i) * c, row);
+                    norm::row_forward(&mut work.row_2, row, weight, self.eps);
+                    add_scaled(x, 1.0, &work.row_2);
+                }
+            }
+        }
+    }
+
+    /// `x += norm(mlp(norm x))` for a block.
+    fn mlp(&self, half: &mut Half<'_>, block: &Range<usize>, work: &mut Work) {
+        let (n, at, c, f) = (block.len(), block.start - half.rows.start, self.width, self.ffn);
+        self.normed(&half.x[at * c..], &self.weights.mlp_norm, n, work);
+        self.low_of_left(Module::Gate, block.start, half.low[1], at, work);
+        self.low_of_left(Module::Up, block.start, half.low[2], at, work);
+        let dropout = self.dropout(Module::Down);
+        work.inner.reset(n, f);
+        if dropout.is_some() {
+            work.dropped.reset(n, f);
+        }
+        for columns in self.columns() {
+            self.gate_and_up(&columns, n, work);
+            for i in 0..n {
+                keep_row(&mut half.gate, &work.a, (i, at + i), columns.start, f);
+                keep_row(&mut half.up, &work.b, (i, at + i), columns.start, f);
+            }
+            work.c.reset(self.format, n, columns.len());
+            activation::forward(self.gate, work.c.flat_mut(), work.a.flat(), work.b.flat());
+            work.inner.put_panels(columns.start, &work.c);
+            if let Some(dropout) = dropout {
+                put_dropped(&mut work.dropped, columns.start, &work.c, dropout, block.start);
+            }
+        }
+        let low = &mut work.low[Module::Down.index()];
+        self.low(Module::Down, low, if dropout.is_some() { &work.dropped } else { &work.inner }, n);
+        if self.pair(Module::Down).is_some() {
+            keep_low(low, half.low[3], at);
+        }
+        work.a.reset(self.format, n, c);
+        self.product(&mut work.a, Module::Down, 0, &work.inner, &work.low[Module::Down.index()]);
+        self.add(half.x, &mut half.down, at, self.weights.mlp_post_norm.as_deref(), work);
+    }
+
+    /// The columns of the MLP that are worked on together: few enough to stay in cache as tiles, all of them in f32.
+    pub fn columns(&self) -> Vec<Range<usize>> {
+        let step = if self.format == Format::F32 { self.ffn } else { COLUMNS };
+        (0..self.ffn).step_by(step).map(|start| start..(start + step).min(self.ffn)).collect()
+    }
+
+    /// Gate into `work.a` and up into `work.b`, for some columns, from `work.left` and the low-rank products.
+    pub fn gate_and_up(&self, columns: &Range<usize>, rows: usize, work: &mut Work) {
+        let Work { left, low, a, b, .. } = work;
+        for (module, out) in [(Module::Gate, a), (Module::Up, b)] {
+            out.reset(self.format, rows, columns.len());
+            self.product(out, module, columns.start, left, &low[module.index()]);
+        }
     }
 }
 
-/// `to += norm(x)` or `to += x`; gives `x` back where a norm saw it.
-fn add_through(
-    to: &mut [f32],
-    x: Vec<f32>,
-    weight: Option<&[f32]>,
-    norm: impl Fn(&[f32], &[f32]) -> Vec<f32>,
-) -> Option<Vec<f32>> {
-    match weight {
-        None => {
-            add_scaled(to, 1.0, &x);
-            None
-        }
-        Some(weight) => {
-            add_scaled(to, 1.0, &norm(&x, weight));
-            Some(x)
-        }
+/// Copies a block's low-rank product to the rows of `kept` from `at` on, where it is kept.
+fn keep_low(low: &Low, kept: &mut [f32], at: usize) {
+    let (rows, rank) = low.panels.shape();
+    if !kept.is_empty() {
+        (0..rows).for_each(|i| low.panels.copy_row(i, &mut kept[(at + i) * rank..][..rank]));
+    }
+}
+
+/// Keeps row `rows.0` of `panels` as columns from `start` on of row `rows.1`.
+fn keep_row(kept: &mut KeptMut<'_>, panels: &Panels, rows: (usize, usize), start: usize, width: usize) {
+    for (column, piece) in panels.row(rows.0) {
+        kept.write(rows.1 * width + start + column, piece);
     }
 }

@@ -1,22 +1,27 @@
 //! The transformer: one decoder, driven by [`Config`], for every family. Flow: `mod` (embed, layers, head) → `layer`
-//! (one layer forward) → `backward` (one layer backward) → `linear` and the kernels of `underdog-tensor`.
+//! (one layer forward) → `backward` (one layer backward) → `linear` and the kernels of `underdog-tensor`. `kept` is what one
+//! leaves for the other, `work` the scratch of both.
 //!
 //! It takes rows ([`Batch`], [`Forest`]) and gives log-probabilities or logits; what they are good for is the business of
 //! `train` and of `generate`.
 
 mod backward;
+mod kept;
 mod layer;
+mod work;
 
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::{Activation, Config};
-use crate::linear::{Linear, Precision};
+use crate::linear::{Linear, Precision, ReadyLora, Use};
 use crate::lora::{Lora, Module};
 use crate::tree::{Batch, Forest};
-use layer::{Activations, Scope};
+use kept::{Activations, Widths};
+use layer::{Attended, Scope};
+use work::Work;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::Heads;
-use underdog_tensor::cross_entropy::{self, Score, Target};
+use underdog_tensor::cross_entropy::{self, Head, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::{norm, rope::Angles};
 
@@ -24,6 +29,7 @@ use underdog_tensor::{norm, rope::Angles};
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
+    precision: Precision,
     embedding: Vec<f32>,
     final_norm: Vec<f32>,
     /// Hidden states to logits; the embedding again where they are tied.
@@ -129,17 +135,37 @@ pub struct StepOptions {
     pub dropout: Option<Dropout>,
 }
 
-/// The record of a forward pass.
+/// Memory that passes use again: made once, handed to every forward and backward pass. A backward pass goes with the forward
+/// pass before it.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    layers: Vec<Activations>,
+    attended: Attended,
+    work: Vec<Work>,
+    x: Vec<f32>,
+}
+
+/// The record of a forward pass, whose activations lie in the workspace.
 #[derive(Debug)]
 pub struct Tape {
     batch: Batch,
     angles: Vec<Angles>,
-    layers: Vec<Activations>,
     /// Rows that carry a target, in order, and their final hidden states `[N, C]` before the last norm.
     rows: Vec<usize>,
     hidden: Vec<f32>,
     targets: Vec<Target>,
     options: StepOptions,
+}
+
+impl Workspace {
+    fn prepare(&mut self, model: &Transformer) {
+        let format = model.precision.format();
+        let same = self.layers.len() == model.layers.len() && self.work.first().is_some_and(|w| w.format == format);
+        if !same {
+            self.layers = model.layers.iter().map(|_| Activations::new(format)).collect();
+            self.work = (0..kept::GROUPS).map(|_| Work::new(format)).collect();
+        }
+    }
 }
 
 impl Transformer {
@@ -153,6 +179,7 @@ impl Transformer {
         let head = if config.tied { embedding.clone() } else { checkpoint.load(Tensor::Head)? };
         let layer = |i| LayerWeights::load(checkpoint, i, precision);
         Ok(Transformer {
+            precision,
             embedding,
             final_norm: checkpoint.load(Tensor::FinalNorm)?,
             head: Linear::new(head, config.width, config.vocab, precision),
@@ -179,21 +206,17 @@ impl Transformer {
         }
     }
 
-    /// Scaled embeddings `[T, C]`.
+    /// Scaled embeddings `[T, C]` into `x`.
     ///
     /// # Panics
     /// When a token id is not below V.
-    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+    fn embed(&self, tokens: &[u32], x: &mut Vec<f32>) {
         let c = self.config.width;
-        let mut x: Vec<f32> = tokens
-            .iter()
-            .flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c])
-            .copied()
-            .collect();
+        x.clear();
+        x.extend(tokens.iter().flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c]));
         if self.config.embedding_scale != 1.0 {
             x.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
-        x
     }
 
     fn angles(&self, positions: &[usize]) -> Vec<Angles> {
@@ -205,58 +228,100 @@ impl Transformer {
         index: usize,
         batch: &'a Batch,
         angles: &'a [Angles],
-        lora: Option<&'a Lora>,
+        lora: Option<&'a ReadyLora>,
         dropout: Option<Dropout>,
     ) -> Scope<'a> {
+        let (groups, threads) = Scope::deal(batch.tokens.len());
         Scope {
             weights: &self.layers[index],
-            index,
-            lora,
+            pairs: lora.map(|lora| lora.layer(index)),
             dropout,
             angles: &angles[self.config.layers[index].rope],
             runs: &batch.runs,
             heads: self.heads(index),
             gate: self.gate(),
             eps: self.config.norm_eps,
+            format: self.precision.format(),
+            width: self.config.width,
+            ffn: self.config.ffn,
+            threads,
+            groups,
         }
     }
 
+    /// An adapter in the form that passes take.
+    pub fn ready(&self, lora: &Lora, purpose: Use) -> ReadyLora {
+        ReadyLora::new(lora, self.layers.len(), self.precision, purpose)
+    }
+
+    /// The number format of products.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes that a step keeps for one token, with an adapter of this rank on all products.
+    pub fn bytes_per_token(&self, keep: Keep, rank: usize) -> usize {
+        self.widths(keep, [rank; 7]).bytes(self.precision.format()) * self.layers.len()
+    }
+
+    fn widths(&self, keep: Keep, rank: [usize; 7]) -> Widths {
+        let Config { width, heads, kv_heads, head_size, post_norms, ffn, .. } = self.config;
+        let (q, kv) = (heads * head_size, kv_heads * head_size);
+        let post = if post_norms { width } else { 0 };
+        let ffn = if keep == Keep::All { ffn } else { 0 };
+        Widths { width, q, kv, heads, post, ffn, rank }
+    }
+
     /// One [`Score`] for each of the forest's targets, and the tape for [`Transformer::backward`].
-    pub fn forward(&self, lora: Option<&Lora>, forest: &Forest, options: StepOptions) -> (Vec<Score>, Tape) {
+    pub fn forward(
+        &self,
+        lora: Option<&ReadyLora>,
+        forest: &Forest,
+        options: StepOptions,
+        space: &mut Workspace,
+    ) -> (Vec<Score>, Tape) {
         let batch = forest.batch();
         let angles = self.angles(&batch.positions);
-        let mut x = self.embed(&batch.tokens);
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for index in 0..self.layers.len() {
+        self.embed(&batch.tokens, &mut space.x);
+        space.prepare(self);
+        let Workspace { layers, attended, work, x } = space;
+        for (index, kept) in layers.iter_mut().enumerate() {
             let scope = self.scope(index, &batch, &angles, lora, options.dropout);
-            let (next, activations) = scope.forward(x, None, options.keep);
-            layers.push(activations);
-            x = next;
+            kept.resize(batch.tokens.len(), &self.widths(options.keep, Module::ALL.map(|m| scope.rank(m))));
+            scope.forward(x, kept, None, attended, work);
         }
         let rows = target_rows(forest);
         let place = |t: &Target| Target { row: rows.partition_point(|&r| r < t.row), token: t.token };
         let targets: Vec<Target> = forest.targets().iter().map(place).collect();
-        let hidden = gather(&x, &rows, self.config.width);
+        let hidden = gather(x, &rows, self.config.width);
         let scores = cross_entropy::forward(&self.head, &self.normed(&hidden), &targets);
-        (scores, Tape { batch, angles, layers, rows, hidden, targets, options })
+        (scores, Tape { batch, angles, rows, hidden, targets, options })
     }
 
     /// Adds the gradient of the adapter to `gradients` (laid out as [`Lora::values`]) for `d[i] = ∂L/∂log_prob` of the
-    /// forest's target `i`.
-    pub fn backward(&self, lora: &Lora, tape: Tape, d: &[f32], gradients: &mut [f32]) {
+    /// forest's target `i`. `lora` is ready for training and `space` as the forward pass left it.
+    pub fn backward(
+        &self,
+        lora: &ReadyLora,
+        tape: Tape,
+        d: &[f32],
+        gradients: &mut [f32],
+        space: &mut Workspace,
+    ) {
         let c = self.config.width;
-        let Tape { batch, angles, mut layers, rows, hidden, targets, options } = tape;
+        let Tape { batch, angles, rows, hidden, targets, options } = tape;
         let dnormed = cross_entropy::backward(&self.head, &self.normed(&hidden), &targets, d);
         let mut dhidden = vec![0.0; hidden.len()];
         norm::backward(&mut dhidden, &hidden, &self.final_norm, self.config.norm_eps, &dnormed);
-        let mut dx = vec![0.0; batch.tokens.len() * c];
+        let Workspace { layers, attended, work, x: dx } = space;
+        dx.clear();
+        dx.resize(batch.tokens.len() * c, 0.0);
         for (row, values) in rows.iter().zip(dhidden.chunks_exact(c)) {
             dx[row * c..(row + 1) * c].copy_from_slice(values);
         }
-        for index in (0..self.layers.len()).rev() {
+        for (index, kept) in layers.iter().enumerate().rev() {
             let scope = self.scope(index, &batch, &angles, Some(lora), options.dropout);
-            let activations = layers.pop().expect("one set of activations a layer");
-            dx = scope.backward(activations, dx, gradients);
+            scope.backward(kept, dx, gradients, attended, work);
         }
     }
 
@@ -264,19 +329,23 @@ impl Transformer {
     /// named in `want`.
     pub fn extend(
         &self,
-        lora: Option<&Lora>,
+        lora: Option<&ReadyLora>,
         batch: &Batch,
         cache: &mut KvCache,
         want: &[usize],
+        space: &mut Workspace,
     ) -> Vec<f32> {
         let angles = self.angles(&batch.positions);
-        let mut x = self.embed(&batch.tokens);
+        self.embed(&batch.tokens, &mut space.x);
+        space.prepare(self);
+        let Workspace { attended, work, x, .. } = space;
+        let mut nothing = Activations::new(self.precision.format());
         for index in 0..self.layers.len() {
             let (keys, values) = &mut cache.layers[index];
             let store = layer::Store { keys, values, slots: &batch.slots };
-            x = self.scope(index, batch, &angles, lora, None).forward(x, Some(store), Keep::WithoutMlp).0;
+            self.scope(index, batch, &angles, lora, None).forward(x, &mut nothing, Some(store), attended, work);
         }
-        self.head.product(&self.normed(&gather(&x, want, self.config.width)))
+        self.head.logits(&self.normed(&gather(x, want, self.config.width)))
     }
 
     fn normed(&self, hidden: &[f32]) -> Vec<f32> {

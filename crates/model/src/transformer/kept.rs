@@ -1,0 +1,228 @@
+//! What a layer keeps for its backward pass, and how arrays of rows are dealt out to the groups of a parallel region.
+
+use crate::lora::Module;
+use std::ops::Range;
+use underdog_tensor::bf16;
+use underdog_tensor::block::Format;
+
+/// Rows of one block: what a core works on from one product to the next without leaving its cache.
+pub const BLOCK: usize = 128;
+/// Rows are padded to this many in the tile format.
+const STRIP: usize = 32;
+/// Groups of a parallel region, whatever the number of threads: sums over groups are formed in this fixed order.
+pub const GROUPS: usize = 4;
+
+/// Consecutive ranges of rows, about equally long, that are worked on in parallel.
+pub fn groups(rows: usize) -> Vec<Range<usize>> {
+    split(0..rows, GROUPS.min(rows.div_ceil(2 * STRIP)).max(1))
+}
+
+/// The blocks of a group.
+pub fn blocks(group: &Range<usize>) -> Vec<Range<usize>> {
+    split(group.clone(), group.len().div_ceil(BLOCK).max(1))
+}
+
+/// `parts` consecutive ranges whose starts lie whole strips apart.
+fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
+    let strips = rows.len().div_ceil(STRIP);
+    let at = |i: usize| (rows.start + i * strips / parts * STRIP).min(rows.end);
+    (0..parts).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
+}
+
+/// `data [T, width]` in the pieces that belong to each group.
+pub fn deal<'a, T>(mut data: &'a mut [T], groups: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
+    let mut parts = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (part, rest) = data.split_at_mut((group.len() * width).min(data.len()));
+        parts.push(part);
+        data = rest;
+    }
+    parts
+}
+
+/// Rows `[T, n]` kept from the forward to the backward pass, in the format of the products. Empty where nothing is kept.
+#[derive(Debug)]
+pub enum Kept {
+    /// As they were.
+    F32(Vec<f32>),
+    /// Rounded.
+    Bf16(Vec<u16>),
+}
+
+impl Kept {
+    pub fn new(format: Format) -> Self {
+        match format {
+            Format::F32 => Kept::F32(Vec::new()),
+            Format::Bf16 => Kept::Bf16(Vec::new()),
+        }
+    }
+
+    /// Makes room for `len` values, of which every one is written before it is read.
+    fn resize(&mut self, len: usize) {
+        match self {
+            Kept::F32(values) => values.resize(len, 0.0),
+            Kept::Bf16(values) => values.resize(len, 0),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Kept::F32(values) => values.is_empty(),
+            Kept::Bf16(values) => values.is_empty(),
+        }
+    }
+
+    /// Reads `to.len()` values from `start` on.
+    pub fn read(&self, start: usize, to: &mut [f32]) {
+        match self {
+            Kept::F32(values) => to.copy_from_slice(&values[start..start + to.len()]),
+            Kept::Bf16(values) => bf16::widen_row(to, &values[start..start + to.len()]),
+        }
+    }
+
+    pub fn deal(&mut self, groups: &[Range<usize>], width: usize) -> Vec<KeptMut<'_>> {
+        match self {
+            Kept::F32(values) => deal(values, groups, width).into_iter().map(KeptMut::F32).collect(),
+            Kept::Bf16(values) => deal(values, groups, width).into_iter().map(KeptMut::Bf16).collect(),
+        }
+    }
+}
+
+/// A group's part of [`Kept`]; empty where nothing is kept.
+#[derive(Debug)]
+pub enum KeptMut<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [u16]),
+}
+
+impl KeptMut<'_> {
+    /// Writes `from` from value `start` of this part on, if anything is kept.
+    pub fn write(&mut self, start: usize, from: &[f32]) {
+        match self {
+            KeptMut::F32(values) if !values.is_empty() => {
+                values[start..start + from.len()].copy_from_slice(from);
+            }
+            KeptMut::Bf16(values) if !values.is_empty() => bf16::round_row(&mut values[start..], from),
+            _ => {}
+        }
+    }
+}
+
+/// What one layer keeps. `T` rows.
+#[derive(Debug)]
+pub struct Activations {
+    /// The layer's input `[T, C]`.
+    pub x: Kept,
+    /// Queries before their norm and rope `[T, H·D]`.
+    pub q: Kept,
+    /// Keys before their norm and rope `[T, G·D]`.
+    pub k: Kept,
+    /// Values `[T, G·D]`.
+    pub v: Kept,
+    /// Attention output `[T, H·D]`.
+    pub out: Kept,
+    /// Log-sum-exp of the scores `[T, H]`.
+    pub lse: Vec<f32>,
+    /// What the norm after attention saw `[T, C]`, where there is one.
+    pub o: Kept,
+    /// The input of the MLP half `[T, C]`.
+    pub middle: Kept,
+    /// The MLP's inner values `[T, F]`, unless they are computed again.
+    pub gate: Kept,
+    /// See `gate`.
+    pub up: Kept,
+    /// What the norm after the MLP saw `[T, C]`, where there is one.
+    pub down: Kept,
+    /// `scale · drop(x) Aᵀ` of every adapted product `[T, rank]`, in the order of [`Module::ALL`].
+    pub low: [Vec<f32>; 7],
+}
+
+/// Sizes of what is kept for one row: 0 where nothing is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Widths {
+    /// C.
+    pub width: usize,
+    /// H·D.
+    pub q: usize,
+    /// G·D.
+    pub kv: usize,
+    /// H.
+    pub heads: usize,
+    /// C where norms follow attention and MLP.
+    pub post: usize,
+    /// F where gate and up are kept.
+    pub ffn: usize,
+    /// Rank of the pair of each product.
+    pub rank: [usize; 7],
+}
+
+impl Widths {
+    /// Bytes that a row takes in one layer.
+    pub fn bytes(&self, format: Format) -> usize {
+        let values = 2 * self.width + 2 * self.q + 2 * self.kv + 2 * self.post + 2 * self.ffn;
+        let size = if format == Format::F32 { 4 } else { 2 };
+        values * size + 4 * (self.heads + self.rank.iter().sum::<usize>())
+    }
+}
+
+impl Activations {
+    pub fn new(format: Format) -> Self {
+        let new = || Kept::new(format);
+        Activations {
+            x: new(),
+            q: new(),
+            k: new(),
+            v: new(),
+            out: new(),
+            lse: Vec::new(),
+            o: new(),
+            middle: new(),
+            gate: new(),
+            up: new(),
+            down: new(),
+            low: Module::ALL.map(|_| Vec::new()),
+        }
+    }
+
+    /// Room for `rows` rows; memory that is there already is used again.
+    pub fn resize(&mut self, rows: usize, widths: &Widths) {
+        let Widths { width, q, kv, heads, post, ffn, rank } = *widths;
+        for (kept, width) in [
+            (&mut self.x, width),
+            (&mut self.q, q),
+            (&mut self.k, kv),
+            (&mut self.v, kv),
+            (&mut self.out, q),
+            (&mut self.o, post),
+            (&mut self.middle, width),
+            (&mut self.gate, ffn),
+            (&mut self.up, ffn),
+            (&mut self.down, post),
+        ] {
+            kept.resize(rows * width);
+        }
+        self.lse.resize(rows * heads, 0.0);
+        self.low.iter_mut().zip(rank).for_each(|(low, rank)| low.resize(rows * rank, 0.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_blocks_cover_all_rows_in_order() {
+        for rows in [1, 31, 32, 33, 64, 65, 500, 1900, 4001] {
+            let groups = groups(rows);
+            assert!(groups.len() <= GROUPS);
+            let blocks: Vec<_> = groups.iter().flat_map(blocks).collect();
+            let mut next = 0;
+            for block in &blocks {
+                assert_eq!(block.start, next);
+                assert!(block.len() <= BLOCK && (block.start.is_multiple_of(STRIP)));
+                next = block.end;
+            }
+            assert_eq!(next, rows);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The scratch of one group of rows, and the steps that forward and backward share: filling factors, low-rank products and
+//! dropout. Buffers grow once and are used again by every block, layer and step.
+
+use super::layer::Scope;
+use crate::linear::ReadyPair;
+use crate::lora::Module;
+use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
+use underdog_tensor::dropout::Dropout;
+use underdog_tensor::matmul::{Into, Threads};
+
+/// A low-rank result `[R, rank]`: as it is, and as a left factor.
+#[derive(Debug)]
+pub struct Low {
+    pub panels: Panels,
+    pub rows: Rows,
+}
+
+/// Scratch of one group.
+#[derive(Debug)]
+pub struct Work {
+    pub format: Format,
+    /// Left factor of the products at hand, and a second and a third one.
+    pub left: Rows,
+    pub inner: Rows,
+    pub inner_2: Rows,
+    /// A left factor with dropout.
+    pub dropped: Rows,
+    /// Right factors of an adapter's gradient.
+    pub right: Right,
+    pub right_2: Right,
+    pub right_3: Right,
+    /// Results of products.
+    pub block: Panels,
+    pub a: Panels,
+    pub b: Panels,
+    pub c: Panels,
+    pub d: Panels,
+    /// Low-rank results, one a module.
+    pub low: Vec<Low>,
+    /// Their gradients.
+    pub dlow: Vec<Low>,
+    /// The transpose of a low-rank result.
+    pub across: Rows,
+    /// Single rows.
+    pub row: Vec<f32>,
+    pub row_2: Vec<f32>,
+    pub row_3: Vec<f32>,
+    /// Gradients of A and Bᵀ of this layer, one pair a module, summed over the group's blocks.
+    pub sums: Vec<(Panels, Panels)>,
+    /// Whether a block has added to `sums` yet.
+    pub summed: [bool; 7],
+}
+
+impl Work {
+    pub fn new(format: Format) -> Self {
+        let low = || Low { panels: Panels::default(), rows: Rows::new(format) };
+        let (rows, right) = (|| Rows::new(format), || Right::new(format));
+        Work {
+            format,
+            left: rows(),
+            inner: rows(),
+            inner_2: rows(),
+            dropped: rows(),
+            right: right(),
+            right_2: right(),
+            right_3: right(),
+            block: Panels::default(),
+            a: Panels::default(),
+            b: Panels::default(),
+            c: Panels::default(),
+            d: Panels::default(),
+            low: Module::ALL.map(|_| low()).into(),
+            dlow: Module::ALL.map(|_| low()).into(),
+            across: rows(),
+            row: Vec::new(),
+            row_2: Vec::new(),
+            row_3: Vec::new(),
+            sums: Module::ALL.map(|_| Default::default()).into(),
+            summed: [false; 7],
+        }
+    }
+}
+
+impl Low {
+    /// `x · factor`.
+    pub fn set(&mut self, format: Format, terms: &[(&Rows, Factor<'_>)], shape: (usize, usize), threads: Threads) {
+        self.panels.reset(format, shape.0, shape.1);
+        self.panels.product(Into::Set, 0, terms, threads);
+        self.fill();
+    }
+
+    /// The left factor from the panels.
+    pub fn fill(&mut self) {
+        let (rows, rank) = self.panels.shape();
+        self.rows.reset(rows, rank);
+        self.rows.put_panels(0, &self.panels);
+    }
+}
+
+/// Puts `panels`, with the mask of `dropout` on them, into `to` from column `start` on. `first` is the block's first row.
+pub fn put_dropped(to: &mut Rows, start: usize, panels: &Panels, dropout: Dropout, first: usize) {
+    let mut piece = Vec::new();
+    for i in 0..panels.shape().0 {
+        for (column, values) in panels.row(i) {
+            piece.clear();
+            piece.extend_from_slice(values);
+            dropout.apply(first + i, start + column, &mut piece);
+            to.put(i, start + column, &piece);
+        }
+    }
+}
+
+/// Puts the mask of `dropout` on `panels`, whose first column is `start`.
+pub fn drop_panels(panels: &mut Panels, start: usize, dropout: Dropout, first: usize) {
+    let (rows, n) = panels.shape();
+    let mut row = vec![0.0; n];
+    for i in 0..rows {
+        panels.copy_row(i, &mut row);
+        dropout.apply(first + i, start, &mut row);
+        panels.set_row(i, &row);
+    }
+}
+
+impl Scope<'_> {
+    pub fn pair(&self, module: Module) -> Option<&ReadyPair> {
+        self.pairs.and_then(|pairs| pairs[module.index()].as_ref())
+    }
+
+    /// The mask on the input of a module's pair.
+    pub fn dropout(&self, module: Module) -> Option<Dropout> {
+        let start = self.pair(module)?.start as u64;
+        self.dropout.map(|dropout| dropout.for_part(start))
+    }
+
+    /// `scale · x Aᵀ` of a block of `rows` rows, where the module is adapted. `x` has dropout on it where there is any.
+    pub fn low(&self, module: Module, low: &mut Low, x: &Rows, rows: usize) {
+        if let Some(pair) = self.pair(module) {
+            low.set(self.format, &[(x, pair.down.factor())], (rows, pair.rank), self.threads);
+        }
+    }
+
+    /// `out (+)= x Wᵀ + low Bᵀ` for the columns of `out` from `column` on.
+    pub fn product(&self, out: &mut Panels, module: Module, column: usize, x: &Rows, low: &Low) {
+        let weight = (x, self.weights.linear(module).forward());
+        match self.pair(module) {
+            None => out.product(Into::Set, column, &[weight], self.threads),
+            Some(pair) => {
+                out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.threads);
+            }
+        }
+    }
+}

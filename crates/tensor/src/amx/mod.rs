@@ -1,0 +1,266 @@
+//! Matrix products in bf16 on AMX tiles, accumulated in f32: `c = Σ a · b` over terms, each with a left factor as [`Left`]
+//! and a right one as [`Packed`].
+//!
+//! Both factors are rounded to bf16 (nearest, ties to even), products are exact, sums are f32. The safe reference is
+//! [`crate::matmul`] on rounded inputs; the tests compare the two. What this module leaves to others: which rows meet which
+//! weights, and when (`block`).
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod kernel;
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[path = "no_kernel.rs"]
+mod kernel;
+#[cfg(test)]
+mod tests;
+
+use crate::aligned::Aligned;
+use crate::bf16::{round, round_pair, round_pairs, round_row, widen};
+use crate::matmul::{Into, Mat};
+pub(crate) use kernel::Session;
+use rayon::prelude::*;
+
+/// Rows and columns of one block of the output: two tiles each way.
+pub const BLOCK: usize = 32;
+/// Values of the inner dimension in one tile.
+const DEPTH: usize = 32;
+/// Values in one tile.
+pub(crate) const TILE: usize = 512;
+
+/// Whether this CPU has AMX with bf16 and the kernel lets this process use it. Asked once.
+pub fn available() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        use std::sync::OnceLock;
+        static ANSWER: OnceLock<bool> = OnceLock::new();
+        *ANSWER.get_or_init(kernel::ask)
+    }
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
+/// A left factor `[rows, k]` in bf16 as strips of tiles: for each 16 rows, for each 32 columns, 16 lines of 32 values. Rows
+/// are padded to whole blocks with values of no meaning, columns with zeros.
+#[derive(Clone, Debug, Default)]
+pub struct Left {
+    data: Aligned<u16>,
+    rows: usize,
+    k: usize,
+}
+
+impl Left {
+    /// Makes room for `[rows, k]`; every value is to be put.
+    pub fn reset(&mut self, rows: usize, k: usize) {
+        (self.rows, self.k) = (rows, k);
+        let strip = k.div_ceil(DEPTH) * TILE;
+        self.data.resize(rows.next_multiple_of(BLOCK) / 16 * strip);
+        if !k.is_multiple_of(DEPTH) {
+            for strip in self.data.chunks_exact_mut(strip) {
+                strip[(k / DEPTH) * TILE..].fill(0);
+            }
+        }
+    }
+
+    /// `[rows, k]` of row-major values.
+    pub fn load(&mut self, x: Mat<'_>) {
+        let (rows, k) = x.shape();
+        self.reset(rows, k);
+        (0..rows).for_each(|i| self.put(i, 0, x.row(i)));
+    }
+
+    /// Puts values of row `i` from column `start` on, a multiple of 32.
+    #[inline]
+    pub fn put(&mut self, i: usize, start: usize, values: &[f32]) {
+        debug_assert!(start.is_multiple_of(DEPTH) && i < self.data.len() / TILE * 16);
+        let strip = (i / 16 * self.depth() + start / DEPTH) * TILE + i % 16 * DEPTH;
+        for (tile, values) in values.chunks(DEPTH).enumerate() {
+            round_row(&mut self.data[strip + tile * TILE..][..DEPTH], values);
+        }
+    }
+
+    /// Puts the columns from `start` on, a multiple of 32, of all rows from a panel `[padded rows, 32]`.
+    pub fn put_panel(&mut self, start: usize, panel: &[f32]) {
+        let (depth, column) = (self.depth(), start / DEPTH);
+        assert_eq!(panel.len() / TILE, self.data.len() / TILE / depth, "amx: a panel of other rows");
+        for (strip, panel) in panel.chunks_exact(TILE).enumerate() {
+            round_row(&mut self.data[(strip * depth + column) * TILE..][..TILE], panel);
+        }
+    }
+
+    /// The transpose of `x [k, rows]` with rows `stride` apart.
+    pub fn load_transposed(&mut self, x: &[f32], stride: usize, k: usize, rows: usize) {
+        self.reset(rows, k);
+        let depth = self.depth();
+        for (inner, x) in x.chunks(stride).take(k).enumerate() {
+            for (i, &value) in x[..rows].iter().enumerate() {
+                self.data[(i / 16 * depth + inner / DEPTH) * TILE + i % 16 * DEPTH + inner % DEPTH] =
+                    round(value);
+            }
+        }
+    }
+
+    /// `(rows, k)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.k)
+    }
+
+    fn depth(&self) -> usize {
+        self.k.div_ceil(DEPTH)
+    }
+}
+
+/// A right factor `[k, n]` in bf16, laid out as tiles: for each 16 columns, for each 32 rows, pairs of rows interleaved.
+/// Padded with zeros to whole tiles.
+#[derive(Clone, Debug, Default)]
+pub struct Packed {
+    data: Aligned<u16>,
+    k: usize,
+    n: usize,
+}
+
+impl Packed {
+    /// Rounds and packs `b [k, n]`, in parallel: for weights.
+    pub fn pack(b: Mat<'_>) -> Self {
+        let (k, n) = b.shape();
+        let mut packed = Packed::default();
+        packed.reset(k, n);
+        let depth = packed.depth();
+        packed.data.par_chunks_mut(depth * TILE).enumerate().for_each(|(column, tiles)| {
+            let width = 16.min(n - column * 16);
+            for row in 0..k {
+                let line = &mut tiles[row / DEPTH * TILE + row % DEPTH / 2 * 32..][..32];
+                for j in 0..width {
+                    line[2 * j + row % 2] = round(b.get(row, column * 16 + j));
+                }
+            }
+        });
+        packed
+    }
+
+    /// Makes room for `[k, n]`, all zero in the last rows and columns, where padding may be.
+    pub fn reset(&mut self, k: usize, n: usize) {
+        (self.k, self.n) = (k, n);
+        let (depth, columns) = (self.depth(), n.div_ceil(16));
+        self.data.resize(columns * depth * TILE);
+        if !k.is_multiple_of(DEPTH) {
+            for tiles in self.data.chunks_exact_mut(depth * TILE) {
+                tiles[(depth - 1) * TILE..].fill(0);
+            }
+        }
+        if !n.is_multiple_of(16) && columns > 0 {
+            self.data[(columns - 1) * depth * TILE..].fill(0);
+        }
+    }
+
+    /// Puts rows `i` and `i + 1`, with `i` even, from column `start` on, a multiple of 16. Where `i + 1` is past the end,
+    /// `second` must be zeros.
+    #[inline]
+    pub fn put_pair(&mut self, i: usize, start: usize, first: &[f32], second: &[f32]) {
+        debug_assert!(i.is_multiple_of(2) && start.is_multiple_of(16) && i < self.k);
+        let depth = self.depth();
+        let place = (start / 16 * depth + i / DEPTH) * TILE + i % DEPTH / 2 * 32;
+        for (column, (first, second)) in first.chunks(16).zip(second.chunks(16)).enumerate() {
+            round_pair(&mut self.data[place + column * depth * TILE..][..32], first, second);
+        }
+    }
+
+    /// Puts the columns from `start` on, a multiple of 32, of the first rows from a panel `[rows, 32]`, rows a multiple of 32.
+    pub fn put_panel(&mut self, start: usize, panel: &[f32]) {
+        let (depth, column) = (self.depth(), start / 16);
+        for (row, panel) in panel.chunks_exact(2 * TILE).enumerate() {
+            for half in 0..2 {
+                let place = ((column + half) * depth + row) * TILE;
+                round_pairs(&mut self.data[place..][..TILE], panel, half * 16);
+            }
+        }
+    }
+
+    /// The transpose `[n, k]`, packed. Nothing is rounded again.
+    pub fn transposed(&self) -> Self {
+        let plain: Vec<f32> =
+            (0..self.k * self.n).into_par_iter().map(|i| self.get(i / self.n, i % self.n)).collect();
+        Packed::pack(Mat::new(&plain, self.k, self.n).t())
+    }
+
+    /// Element (row, column).
+    pub fn get(&self, row: usize, column: usize) -> f32 {
+        let tile = &self.data[(column / 16 * self.depth() + row / DEPTH) * TILE..][..TILE];
+        widen(tile[row % DEPTH / 2 * 32 + column % 16 * 2 + row % 2])
+    }
+
+    /// `(k, n)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.k, self.n)
+    }
+
+    fn depth(&self) -> usize {
+        self.k.div_ceil(DEPTH)
+    }
+}
+
+/// One term of a block: strips of the left factor, columns of the right one, both `depth` tiles long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term<'a> {
+    pub a: &'a [u16],
+    pub b: &'a [u16],
+    pub depth: usize,
+}
+
+/// `c = Σ a · b` or `c += Σ a · b` over the terms, for the columns of the right factors from `column` on, a multiple of 32, as
+/// many as fit into `width`: `c` holds rows of `width` values, whole blocks of them, on this thread.
+pub fn panel(c: &mut [f32], width: usize, into: Into, column: usize, terms: &[(&Left, &Packed)]) {
+    let Some(((first, _), right)) = terms.first().map(|t| (t, t.1)) else { return };
+    let (rows, n) = (first.rows, right.n);
+    assert!(terms.iter().all(|(a, b)| a.k == b.k && a.rows == rows && b.n == n), "amx: terms do not fit");
+    let padded = rows.next_multiple_of(BLOCK);
+    assert!(width.is_multiple_of(BLOCK) && c.len() == padded * width && column.is_multiple_of(BLOCK));
+    let session = Session::begin();
+    let mut views = Vec::with_capacity(terms.len());
+    for (j, start) in (column..n.min(column + width)).step_by(BLOCK).enumerate() {
+        for row in (0..rows).step_by(BLOCK) {
+            views.clear();
+            views.extend(terms.iter().map(|(a, b)| Term {
+                a: &a.data[row / 16 * a.depth() * TILE..],
+                b: &b.data[start / 16 * b.depth() * TILE..],
+                depth: a.depth(),
+            }));
+            let c = &mut c[row * width + j * BLOCK..];
+            match (rows - row > 16, n - start > 16) {
+                (true, true) => session.block::<2, 2>(&views, c, width, into),
+                (true, false) => session.block::<2, 1>(&views, c, width, into),
+                (false, true) => session.block::<1, 2>(&views, c, width, into),
+                (false, false) => session.block::<1, 1>(&views, c, width, into),
+            }
+        }
+    }
+}
+
+/// `c = a · b` or `c += a · b` on all threads, with `a [m, k]` of contiguous rows and `c [m, n]` row-major: for the head.
+///
+/// # Panics
+/// When shapes do not fit, or AMX is not [`available`].
+pub fn matmul(c: &mut [f32], into: Into, a: Mat<'_>, b: &Packed) {
+    let (m, k) = a.shape();
+    assert!(available(), "AMX is not available");
+    assert_eq!((k, m * b.n), (b.k, c.len()), "amx: [{m}, {k}] · [{}, {}] into {} values", b.k, b.n, c.len());
+    if m == 0 || b.n == 0 {
+        return;
+    }
+    let mut left = Left::default();
+    left.load(a);
+    // Columns are dealt out, so that every task reads its own part of b; the panels are put together row by row after that.
+    let share = b.n.div_ceil(rayon::current_num_threads() * 4).next_multiple_of(BLOCK).min(1024);
+    let size = m.next_multiple_of(BLOCK) * share;
+    let mut panels = Aligned::<f32>::zeros(b.n.div_ceil(share) * size);
+    panels.par_chunks_mut(size).enumerate().for_each(|(i, c)| {
+        panel(c, share, Into::Set, i * share, &[(&left, b)]);
+    });
+    c.par_chunks_exact_mut(b.n).enumerate().for_each(|(row, c)| {
+        for (c, panel) in c.chunks_mut(share).zip(panels.chunks_exact(size)) {
+            let panel = &panel[row * share..][..c.len()];
+            match into {
+                Into::Set => c.copy_from_slice(panel),
+                Into::Add => c.iter_mut().zip(panel).for_each(|(c, p)| *c += p),
+            }
+        }
+    });
+}

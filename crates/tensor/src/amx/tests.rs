@@ -1,0 +1,102 @@
+use super::*;
+use crate::matmul::{self, MatMut, Threads};
+use underdog_testkit::{hashed_values, relative_error};
+
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|&v| widen(round(v))).collect()
+}
+
+const SHAPES: [(usize, usize, usize); 8] = [
+    (1, 32, 32),
+    (1, 70, 33),
+    (31, 40, 64),
+    (33, 49, 95),
+    (64, 64, 576),
+    (150, 192, 100),
+    (200, 65, 31),
+    (48, 16, 40),
+];
+
+#[test]
+fn tiles_give_the_f32_product_of_rounded_factors() {
+    if !available() {
+        println!("this machine has no AMX: the tile kernel is not run here");
+        return;
+    }
+    for (m, n, k) in SHAPES {
+        let (a, b) = (hashed_values(1, 0, m * k, 2.0), hashed_values(1, 1, k * n, 2.0));
+        let (ra, rb) = (rounded(&a), rounded(&b));
+        let packed = Packed::pack(Mat::new(&b, k, n));
+        let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+        let from_transposed = Packed::pack(Mat::new(&transposed, n, k).t());
+        assert_eq!(packed.data[..], from_transposed.data[..]);
+        assert_eq!(Packed::pack(Mat::new(&transposed, n, k)).data[..], packed.transposed().data[..]);
+        for into in [Into::Set, Into::Add] {
+            let mut want = vec![0.5; m * n];
+            let factors = (Mat::new(&ra, m, k), Mat::new(&rb, k, n));
+            matmul::matmul(MatMut::new(&mut want, m, n), into, 1.0, factors.0, factors.1, Threads::One);
+            let mut got = vec![0.5; m * n];
+            matmul(&mut got, into, Mat::new(&a, m, k), &packed);
+            let error = relative_error(&got, &want);
+            assert!(error < 1e-6, "{m} × {n} × {k} {into:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn factors_put_row_by_row_are_those_packed_at_once() {
+    for (_, n, k) in SHAPES {
+        let b = hashed_values(2, 0, k * n, 2.0);
+        // What an earlier use left behind must not shine through.
+        let (mut packed, mut left) = (Packed::default(), Left::default());
+        packed.reset(300, 300);
+        packed.data.fill(9);
+        packed.reset(k, n);
+        let zeros = vec![0.0; n];
+        for i in (0..k).step_by(2) {
+            let second = if i + 1 < k { &b[(i + 1) * n..][..n] } else { &zeros[..] };
+            packed.put_pair(i, 0, &b[i * n..][..n], second);
+        }
+        assert_eq!(packed.data[..], Packed::pack(Mat::new(&b, k, n)).data[..], "{k} × {n}");
+        left.load_transposed(&b, n, k, n);
+        let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+        let mut plain = Left::default();
+        plain.load(Mat::new(&transposed, n, k));
+        let row = |left: &Left, i: usize, j: usize| {
+            left.data[(i / 16 * left.depth() + j / DEPTH) * TILE + i % 16 * DEPTH + j % DEPTH]
+        };
+        for (i, j) in (0..n).flat_map(|i| (0..k).map(move |j| (i, j))) {
+            assert_eq!(row(&left, i, j), row(&plain, i, j), "{i} {j}");
+        }
+    }
+}
+
+#[test]
+fn the_sum_of_terms_is_the_sum_of_their_products() {
+    if !available() {
+        return;
+    }
+    let (m, n) = (40, 48);
+    let (mut want, mut lefts, mut rights) = (vec![0.0; m * n], Vec::new(), Vec::new());
+    for (i, k) in [64, 16, 33].into_iter().enumerate() {
+        let (a, b) = (hashed_values(3, i as u64, m * k, 2.0), hashed_values(4, i as u64, k * n, 2.0));
+        let (ra, rb) = (rounded(&a), rounded(&b));
+        let (left, right) = (Mat::new(&ra, m, k), Mat::new(&rb, k, n));
+        matmul::matmul(MatMut::new(&mut want, m, n), Into::Add, 1.0, left, right, Threads::One);
+        let mut left = Left::default();
+        left.load(Mat::new(&a, m, k));
+        lefts.push(left);
+        rights.push(Packed::pack(Mat::new(&b, k, n)));
+    }
+    let terms: Vec<_> = lefts.iter().zip(&rights).collect();
+    let mut got = Vec::new();
+    for column in [0, 32] {
+        let mut c = vec![0.0; 64 * 32];
+        panel(&mut c, 32, Into::Set, column, &terms);
+        got.push(c);
+    }
+    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+        let got = got[j / 32][i * 32 + j % 32];
+        assert!((got - want[i * n + j]).abs() < 1e-4, "{i} {j}: {got} but {}", want[i * n + j]);
+    }
+}

@@ -1,0 +1,386 @@
+//! A block of rows on its way through a layer: as the left factor of products with frozen weights ([`Rows`]), as the right
+//! factor of the products that give an adapter's gradient ([`Right`]), and as the f32 result of a product ([`Panels`]).
+//!
+//! The same calls work in f32 (through `gemm`) and in bf16 (on AMX tiles); sums are f32 in both. A block is small enough to stay in
+//! a core's cache from one product to the next. What this module leaves to others: which products a layer is made of (`model`).
+
+use crate::aligned::Aligned;
+use crate::amx::{self, Left, Packed};
+use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
+use rayon::prelude::*;
+
+/// The number format of both factors of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// f32.
+    F32,
+    /// bf16 on AMX tiles; only where [`amx::available`].
+    Bf16,
+}
+
+/// A left factor `[rows, k]`.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// Row-major.
+    F32 {
+        /// `[rows, k]`.
+        values: Vec<f32>,
+        /// Values in a row.
+        k: usize,
+    },
+    /// As tiles.
+    Bf16(Left),
+}
+
+impl Rows {
+    /// Nothing yet.
+    pub fn new(format: Format) -> Self {
+        match format {
+            Format::F32 => Rows::F32 { values: Vec::new(), k: 0 },
+            Format::Bf16 => Rows::Bf16(Left::default()),
+        }
+    }
+
+    /// Makes room for `[rows, k]`; every value is to be put.
+    pub fn reset(&mut self, rows: usize, width: usize) {
+        match self {
+            Rows::F32 { values, k } => {
+                *k = width;
+                values.resize(rows * width, 0.0);
+            }
+            Rows::Bf16(left) => left.reset(rows, width),
+        }
+    }
+
+    /// Puts values of row `i` from column `start` on, a multiple of 32.
+    #[inline]
+    pub fn put(&mut self, i: usize, start: usize, from: &[f32]) {
+        match self {
+            Rows::F32 { values, k } => values[i * *k + start..][..from.len()].copy_from_slice(from),
+            Rows::Bf16(left) => left.put(i, start, from),
+        }
+    }
+
+    /// Puts all rows of a product from column `start` on.
+    pub fn put_panels(&mut self, start: usize, panels: &Panels) {
+        if let (Rows::Bf16(left), true) = (&mut *self, panels.n.is_multiple_of(amx::BLOCK)) {
+            let size = panels.width * panels.height;
+            let each = panels.values.chunks_exact(size).enumerate();
+            return each.for_each(|(p, panel)| left.put_panel(start + p * panels.width, panel));
+        }
+        for i in 0..panels.rows {
+            for (column, piece) in panels.row(i) {
+                self.put(i, start + column, piece);
+            }
+        }
+    }
+
+    /// The transpose of a product.
+    pub fn load_transposed(&mut self, panels: &Panels) {
+        assert!(panels.n <= panels.width, "only the results of low-rank products are transposed");
+        match self {
+            Rows::F32 { values, k } => {
+                *k = panels.rows;
+                values.resize(panels.n * panels.rows, 0.0);
+                for (i, row) in panels.values.chunks(panels.width.max(1)).take(panels.rows).enumerate() {
+                    for (j, value) in row[..panels.n].iter().enumerate() {
+                        values[j * panels.rows + i] = *value;
+                    }
+                }
+            }
+            Rows::Bf16(left) => left.load_transposed(&panels.values, panels.width, panels.rows, panels.n),
+        }
+    }
+
+    /// `(rows, k)`.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            Rows::F32 { values, k } => (values.len() / (*k).max(1), *k),
+            Rows::Bf16(left) => left.shape(),
+        }
+    }
+}
+
+/// A right factor `[k, n]`: a weight, half of an adapter's pair, or a block of rows.
+#[derive(Clone, Debug)]
+pub enum Right {
+    /// Row-major.
+    F32 {
+        /// `[k, n]`, or `[n, k]`.
+        values: Vec<f32>,
+        /// Rows.
+        k: usize,
+        /// Columns.
+        n: usize,
+        /// Whether `values` are `[n, k]`.
+        transposed: bool,
+    },
+    /// As tiles.
+    Bf16(Packed),
+}
+
+impl Right {
+    /// Nothing yet.
+    pub fn new(format: Format) -> Self {
+        match format {
+            Format::F32 => Right::F32 { values: Vec::new(), k: 0, n: 0, transposed: false },
+            Format::Bf16 => Right::Bf16(Packed::default()),
+        }
+    }
+
+    /// `factor · b`, with `b [k, n]` row-major.
+    pub fn plain(format: Format, b: &[f32], k: usize, n: usize, factor: f32) -> Self {
+        let scaled = b.iter().map(|v| v * factor).collect();
+        match format {
+            Format::F32 => Right::F32 { values: scaled, k, n, transposed: false },
+            Format::Bf16 => Right::Bf16(Packed::pack(Mat::new(&scaled, k, n))),
+        }
+    }
+
+    /// `factor · bᵀ`, with `b [n, k]` row-major.
+    pub fn of_transposed(format: Format, b: Vec<f32>, k: usize, n: usize, factor: f32) -> Self {
+        let mut values = b;
+        if factor != 1.0 {
+            values.iter_mut().for_each(|v| *v *= factor);
+        }
+        match format {
+            Format::F32 => Right::F32 { values, k, n, transposed: true },
+            Format::Bf16 => Right::Bf16(Packed::pack(Mat::new(&values, n, k).t())),
+        }
+    }
+
+    /// Makes room for `[rows, n]`; every value is to be put.
+    pub fn reset(&mut self, rows: usize, columns: usize) {
+        match self {
+            Right::F32 { values, k, n, transposed } => {
+                (*k, *n, *transposed) = (rows, columns, false);
+                values.resize(rows * columns, 0.0);
+            }
+            Right::Bf16(packed) => packed.reset(rows, columns),
+        }
+    }
+
+    /// Puts rows `i` and `i + 1`, `i` even, from column `start` on, a multiple of 32. Where `i` is the last row, `second` is
+    /// not looked at.
+    #[inline]
+    pub fn put_pair(&mut self, i: usize, start: usize, first: &[f32], second: &[f32]) {
+        match self {
+            Right::F32 { values, k, n, .. } => {
+                values[i * *n + start..][..first.len()].copy_from_slice(first);
+                if i + 1 < *k {
+                    values[(i + 1) * *n + start..][..second.len()].copy_from_slice(second);
+                }
+            }
+            Right::Bf16(packed) if i + 1 < packed.shape().0 => packed.put_pair(i, start, first, second),
+            Right::Bf16(packed) => packed.put_pair(i, start, first, &vec![0.0; first.len()]),
+        }
+    }
+
+    /// Puts all rows of a product from column `start` on.
+    pub fn put_panels(&mut self, start: usize, panels: &Panels) {
+        let mut done = 0;
+        if let (Right::Bf16(packed), true) = (&mut *self, panels.n.is_multiple_of(amx::BLOCK)) {
+            done = panels.rows - panels.rows % amx::BLOCK;
+            let size = panels.width * panels.height;
+            for (p, panel) in panels.values.chunks_exact(size).enumerate() {
+                packed.put_panel(start + p * panels.width, &panel[..done * panels.width]);
+            }
+        }
+        for i in (done..panels.rows).step_by(2) {
+            // A row past the end is not looked at.
+            let second = panels.row((i + 1).min(panels.rows - 1));
+            for ((column, first), (_, second)) in panels.row(i).zip(second) {
+                self.put_pair(i, start + column, first, second);
+            }
+        }
+    }
+
+    /// `(k, n)`.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            Right::F32 { k, n, .. } => (*k, *n),
+            Right::Bf16(packed) => packed.shape(),
+        }
+    }
+
+    /// As a product takes it.
+    pub fn factor(&self) -> Factor<'_> {
+        match self {
+            Right::F32 { values, k, n, transposed: true } => Factor::F32(Mat::new(values, *n, *k).t()),
+            Right::F32 { values, k, n, .. } => Factor::F32(Mat::new(values, *k, *n)),
+            Right::Bf16(packed) => Factor::Bf16(packed),
+        }
+    }
+}
+
+/// A right factor `[k, n]` as a product takes it.
+#[derive(Clone, Copy, Debug)]
+pub enum Factor<'a> {
+    /// f32, either way round.
+    F32(Mat<'a>),
+    /// As tiles.
+    Bf16(&'a Packed),
+}
+
+/// The result `[rows, n]` of a product in f32. In bf16 it lies in panels of 32 columns, one after the other, as the tiles write
+/// them; in f32 in one panel. Elementwise work on results of equal shape may go over [`Panels::flat`].
+#[derive(Clone, Debug, Default)]
+pub struct Panels {
+    values: Aligned<f32>,
+    rows: usize,
+    n: usize,
+    /// Columns of one panel.
+    width: usize,
+    /// Rows of one panel: padded.
+    height: usize,
+}
+
+impl Panels {
+    /// Makes room for `[rows, n]`; what was there is of no meaning.
+    pub fn reset(&mut self, format: Format, rows: usize, n: usize) {
+        let (width, height) = match format {
+            Format::F32 => (n, rows),
+            Format::Bf16 => (amx::BLOCK, rows.next_multiple_of(amx::BLOCK)),
+        };
+        (self.rows, self.n, self.width, self.height) = (rows, n, width, height);
+        self.values.resize(n.div_ceil(width.max(1)) * width * height);
+    }
+
+    /// `(rows, n)`.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.n)
+    }
+
+    /// All values with their padding, in storage order.
+    pub fn flat(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values with their padding, in storage order.
+    pub fn flat_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
+    /// The pieces of row `i`, each with its first column, a multiple of 32.
+    #[inline]
+    pub fn row(&self, i: usize) -> impl Iterator<Item = (usize, &[f32])> {
+        (0..self.n).step_by(self.width.max(1)).map(move |column| {
+            let start = column * self.height + i * self.width;
+            (column, &self.values[start..start + self.width.min(self.n - column)])
+        })
+    }
+
+    /// Copies row `i` to `to [n]`.
+    pub fn copy_row(&self, i: usize, to: &mut [f32]) {
+        for (column, piece) in self.row(i) {
+            to[column..column + piece.len()].copy_from_slice(piece);
+        }
+    }
+
+    /// Sets row `i` to `from [n]`.
+    pub fn set_row(&mut self, i: usize, from: &[f32]) {
+        for column in (0..self.n).step_by(self.width.max(1)) {
+            let (start, len) = (column * self.height + i * self.width, self.width.min(self.n - column));
+            self.values[start..start + len].copy_from_slice(&from[column..column + len]);
+        }
+    }
+
+    /// `self = Σ a · b` or `self += Σ a · b` over the terms, for the columns of the right factors from `column` on (a multiple
+    /// of 32), as many as `self` has. [`Panels::reset`] comes first.
+    pub fn product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], threads: Threads) {
+        if self.rows == 0 || self.n == 0 {
+            return;
+        }
+        if let Some((Rows::Bf16(_), _)) = terms.first() {
+            return self.tile_product(into, column, terms, threads);
+        }
+        for (i, (a, b)) in terms.iter().enumerate() {
+            let (Rows::F32 { values, k }, Factor::F32(b)) = (a, b) else { unreachable!("one format a product") };
+            let into = if i == 0 { into } else { Into::Add };
+            let c = MatMut::new(&mut self.values, self.rows, self.n);
+            matmul(c, into, 1.0, Mat::new(values, self.rows, *k), b.columns(column..column + self.n), threads);
+        }
+    }
+
+    fn tile_product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], threads: Threads) {
+        let pairs: Vec<(&Left, &Packed)> = terms
+            .iter()
+            .map(|term| match term {
+                (Rows::Bf16(a), Factor::Bf16(b)) => (a, *b),
+                _ => unreachable!("one format a product"),
+            })
+            .collect();
+        let (width, size) = (self.width, self.width * self.height);
+        let one = |(i, c): (usize, &mut [f32])| amx::panel(c, width, into, column + i * width, &pairs);
+        match threads {
+            Threads::One => self.values.chunks_exact_mut(size).enumerate().for_each(one),
+            Threads::All => self.values.par_chunks_exact_mut(size).enumerate().for_each(one),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use underdog_testkit::{hashed_values, relative_error};
+
+    /// Two terms, a column offset, an outer product of the result with a block of rows: what a layer does.
+    #[test]
+    fn products_and_outer_products_follow_the_f32_reference_in_every_format() {
+        let formats = [Format::F32, Format::Bf16];
+        for format in formats.into_iter().filter(|f| *f == Format::F32 || amx::available()) {
+            let tolerance = if format == Format::F32 { 1e-6 } else { 1e-2 };
+            for (m, k, n, r) in [(70, 96, 160, 3), (33, 64, 64, 16), (1, 40, 32, 8)] {
+                let (x, w) = (hashed_values(5, 0, m * k, 1.0), hashed_values(5, 1, n * k, 1.0));
+                let (low, b) = (hashed_values(5, 2, m * r, 1.0), hashed_values(5, 3, r * n, 1.0));
+                let mut want = vec![0.0; m * n];
+                let mut add = |factor, a, b| {
+                    matmul(MatMut::new(&mut want, m, n), Into::Add, factor, a, b, Threads::One);
+                };
+                add(1.0, Mat::new(&x, m, k), Mat::new(&w, n, k).t());
+                add(2.0, Mat::new(&low, m, r), Mat::new(&b, r, n));
+                let (mut rows, mut lows) = (Rows::new(format), Rows::new(format));
+                rows.reset(m, k);
+                lows.reset(m, r);
+                (0..m).for_each(|i| rows.put(i, 0, &x[i * k..][..k]));
+                (0..m).for_each(|i| lows.put(i, 0, &low[i * r..][..r]));
+                let weight = Right::of_transposed(format, w, k, n, 1.0);
+                let pair = Right::plain(format, &b, r, n, 2.0);
+                let column = if n > 64 { 32 } else { 0 };
+                for threads in [Threads::One, Threads::All] {
+                    let mut y = Panels::default();
+                    y.reset(format, m, n - column);
+                    y.product(Into::Set, column, &[(&rows, weight.factor()), (&lows, pair.factor())], threads);
+                    let mut got = vec![0.0; m * (n - column)];
+                    got.chunks_exact_mut(n - column).enumerate().for_each(|(i, row)| y.copy_row(i, row));
+                    let want: Vec<f32> = want.chunks_exact(n).flat_map(|row| &row[column..]).copied().collect();
+                    let error = relative_error(&got, &want);
+                    assert!(error < tolerance, "{format:?} {m} {k} {n}: {error}");
+                    outer(format, &y, &got, (&low, r), tolerance);
+                }
+            }
+        }
+    }
+
+    /// `lowᵀ · y` by blocks against the reference.
+    fn outer(format: Format, y: &Panels, plain: &[f32], (low, r): (&[f32], usize), tolerance: f64) {
+        let (m, n) = y.shape();
+        let mut want = vec![0.0; r * n];
+        let (a, b) = (Mat::new(low, m, r).t(), Mat::new(plain, m, n));
+        matmul(MatMut::new(&mut want, r, n), Into::Set, 1.0, a, b, Threads::One);
+        let mut panels = Panels::default();
+        panels.reset(format, m, r);
+        (0..m).for_each(|i| panels.set_row(i, &low[i * r..][..r]));
+        let (mut left, mut right) = (Rows::new(format), Right::new(format));
+        left.load_transposed(&panels);
+        right.reset(m, n);
+        right.put_panels(0, y);
+        let mut c = Panels::default();
+        c.reset(format, r, n);
+        c.product(Into::Set, 0, &[(&left, right.factor())], Threads::One);
+        let mut got = vec![0.0; r * n];
+        got.chunks_exact_mut(n).enumerate().for_each(|(i, row)| c.copy_row(i, row));
+        let error = relative_error(&got, &want);
+        assert!(error < tolerance, "{format:?} outer {m} {n} {r}: {error}");
+    }
+}
