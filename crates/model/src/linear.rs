@@ -109,6 +109,16 @@ impl Linear {
         }
     }
 
+    /// Row `index` of the weight, `[input]`: the embedding of a token, where the head is the embedding too.
+    pub fn row(&self, index: usize, to: &mut [f32]) {
+        match &self.weight {
+            Weight::F32(weight) => to.copy_from_slice(&weight[index * self.input..][..self.input]),
+            Weight::Bf16 { forward, .. } => {
+                to.iter_mut().enumerate().for_each(|(i, to)| *to = forward.get(i, index));
+            }
+        }
+    }
+
     /// `c (+)= x · factor` on all threads, with `x [T, k]` and `c [T, n]` row-major.
     fn product(c: &mut [f32], into: Into, x: &[f32], factor: Factor<'_>, (k, n): (usize, usize)) {
         let rows = x.len() / k;

@@ -60,8 +60,8 @@ impl Kept {
     /// Makes room for `len` values, of which every one is written before it is read.
     fn resize(&mut self, len: usize) {
         match self {
-            Kept::F32(values) => values.resize(len, 0.0),
-            Kept::Bf16(values) => values.resize(len, 0),
+            Kept::F32(values) => resize(values, len, 0.0),
+            Kept::Bf16(values) => resize(values, len, 0),
         }
     }
 
@@ -86,6 +86,16 @@ impl Kept {
             Kept::Bf16(values) => deal(values, groups, width).into_iter().map(KeptMut::Bf16).collect(),
         }
     }
+}
+
+/// Makes it `len` values long, growing by an eighth at least, not to twice the size: most of the memory of a step is here.
+fn resize<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+    if len > values.capacity() {
+        values.clear();
+        let room = if values.capacity() > 0 { len / 8 } else { 0 };
+        values.reserve_exact(len + room);
+    }
+    values.resize(len, value);
 }
 
 /// A group's part of [`Kept`]; empty where nothing is kept.

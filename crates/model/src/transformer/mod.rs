@@ -30,9 +30,10 @@ use underdog_tensor::{norm, rope::Angles};
 pub struct Transformer {
     config: Config,
     precision: Precision,
-    embedding: Vec<f32>,
+    /// `[V, C]`; `None` where the head is the embedding too.
+    embedding: Option<Vec<f32>>,
     final_norm: Vec<f32>,
-    /// Hidden states to logits; the embedding again where they are tied.
+    /// Hidden states to logits.
     head: Linear,
     layers: Vec<LayerWeights>,
     /// Inverse frequencies, one list for each of the configuration's ropes.
@@ -175,8 +176,8 @@ impl Transformer {
     /// A tensor that is missing, of another shape or of an unknown type.
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let embedding = checkpoint.load(Tensor::Embedding)?;
-        let head = if config.tied { embedding.clone() } else { checkpoint.load(Tensor::Head)? };
+        let embedding = (!config.tied).then(|| checkpoint.load(Tensor::Embedding)).transpose()?;
+        let head = checkpoint.load(Tensor::Head)?;
         let layer = |i| LayerWeights::load(checkpoint, i, precision);
         Ok(Transformer {
             precision,
@@ -213,7 +214,13 @@ impl Transformer {
     fn embed(&self, tokens: &[u32], x: &mut Vec<f32>) {
         let c = self.config.width;
         x.clear();
-        x.extend(tokens.iter().flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c]));
+        x.resize(tokens.len() * c, 0.0);
+        for (row, &token) in x.chunks_exact_mut(c).zip(tokens) {
+            match &self.embedding {
+                Some(embedding) => row.copy_from_slice(&embedding[token as usize * c..][..c]),
+                None => self.head.row(token as usize, row),
+            }
+        }
         if self.config.embedding_scale != 1.0 {
             x.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
