@@ -1,4 +1,5 @@
-//! Rows to token sequences: the prompt as evaluation builds it, then the completion, which alone carries loss.
+//! Rows to token sequences: the prompt as evaluation builds it, then the completion, which alone carries loss unless the recipe
+//! gives the prompt's own text a weight.
 
 use sha2::{Digest, Sha256};
 use underdog_eval::model::Message;
@@ -23,8 +24,10 @@ pub struct Row {
 pub struct Example {
     /// The sample's id.
     pub id: String,
-    /// Prompt and completion, with one target for every completion token.
+    /// Prompt and completion, with one target for every completion token, after those of the prompt where it has any.
     pub sequence: Sequence,
+    /// Tokens before the completion.
+    prompt_len: usize,
 }
 
 impl Example {
@@ -39,12 +42,35 @@ impl Example {
         tokens.extend_from_slice(completion);
         let target = |i: usize| SequenceTarget { position: start + i - 1, token: completion[i] };
         let targets = (0..completion.len()).map(target).collect();
-        Example { id: id.into(), sequence: Sequence { tokens, targets } }
+        Example { id: id.into(), sequence: Sequence { tokens, targets }, prompt_len: start }
     }
 
     /// Tokens before the completion.
     pub fn prompt_len(&self) -> usize {
-        self.sequence.tokens.len() - self.sequence.targets.len()
+        self.prompt_len
+    }
+
+    /// Tokens of the completion.
+    pub fn completion_len(&self) -> usize {
+        self.sequence.tokens.len() - self.prompt_len
+    }
+
+    /// Whether target `index` is one of the completion, which every row has, and not of the prompt.
+    pub fn is_completion(&self, index: usize) -> bool {
+        self.sequence.targets[index].position + 1 >= self.prompt_len
+    }
+}
+
+/// Makes targets of the prompt tokens too, but for what all rows begin with: instructions and template teach nothing new.
+pub fn add_prompt_targets(examples: &mut [Example]) {
+    let Some(first) = examples.first().map(|e| e.sequence.tokens.clone()) else { return };
+    let common = |e: &Example| e.sequence.tokens.iter().zip(&first).take_while(|(a, b)| a == b).count();
+    let shared = examples.iter().map(common).min().unwrap_or(0).max(1);
+    for Example { sequence, prompt_len, .. } in examples {
+        let target = |i: usize| SequenceTarget { position: i - 1, token: sequence.tokens[i] };
+        let mut targets: Vec<SequenceTarget> = (shared..*prompt_len).map(target).collect();
+        targets.append(&mut sequence.targets);
+        sequence.targets = targets;
     }
 }
 
@@ -132,6 +158,20 @@ mod tests {
         let targets: Vec<_> = example.sequence.targets.iter().map(|t| (t.position, t.token)).collect();
         assert_eq!(targets, [(2, 8), (3, 9)]);
         assert_eq!(example.prompt_len(), 3);
+    }
+
+    #[test]
+    fn a_prompt_carries_loss_where_rows_differ() {
+        let mut examples =
+            vec![Example::new("a", vec![5, 6, 7], &[8, 9]), Example::new("b", vec![5, 4, 3, 2], &[8])];
+        add_prompt_targets(&mut examples);
+        let targets = |e: &Example| -> Vec<(usize, u32, bool)> {
+            let targets = e.sequence.targets.iter().enumerate();
+            targets.map(|(i, t)| (t.position, t.token, e.is_completion(i))).collect()
+        };
+        assert_eq!(targets(&examples[0]), [(0, 6, false), (1, 7, false), (2, 8, true), (3, 9, true)]);
+        assert_eq!(targets(&examples[1]), [(0, 4, false), (1, 3, false), (2, 2, false), (3, 8, true)]);
+        assert_eq!((examples[1].prompt_len(), examples[1].completion_len()), (4, 1));
     }
 
     #[test]

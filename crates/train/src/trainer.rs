@@ -10,6 +10,7 @@ use crate::recipe::Recipe;
 use crate::schedule::learning_rate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -96,6 +97,8 @@ pub struct StepSettings {
     pub memory: usize,
     /// Dropout on the adapter's input, with the key of this step.
     pub dropout: Option<Dropout>,
+    /// Weight of a prompt token's loss, where prompts have targets.
+    pub prompt_weight: f32,
 }
 
 /// Adds the gradient of one step's rows to `gradients`.
@@ -110,16 +113,22 @@ pub fn accumulate(
     let rank = lora.config().rank;
     let plan = plan(|keep| transformer.bytes_per_token(keep, rank), rows, settings.memory);
     let ready = transformer.ready(lora, Use::Training);
-    let targets: usize = rows.iter().map(|r| r.sequence.targets.len()).sum();
+    let targets: usize = rows.iter().map(|r| r.completion_len()).sum();
     let mut outcome = StepOutcome { loss: 0.0, accuracy: 0.0, tree_tokens: plan.tree_tokens() };
     let mut hits = 0;
-    for (index, (_, forest)) in plan.parts.iter().enumerate() {
+    for (index, (part, forest)) in plan.parts.iter().enumerate() {
         let dropout = settings.dropout.map(|d| d.for_part(index as u64));
         let options = StepOptions { keep: plan.keep, dropout };
         let (scores, tape) = transformer.forward(Some(&ready), forest, options, space);
-        outcome.loss += sft::loss(scores.iter().map(|s| s.log_prob), targets);
-        hits += scores.iter().filter(|s| s.is_top).count();
-        let d = vec![sft::derivative(targets); scores.len()];
+        let mut d = vec![sft::derivative(targets) * settings.prompt_weight; scores.len()];
+        let mut completion = Vec::with_capacity(scores.len());
+        for (i, &row) in part.iter().enumerate() {
+            let places = forest.places(i).iter().enumerate();
+            completion.extend(places.filter(|(t, _)| rows[row].is_completion(*t)).map(|(_, &place)| place));
+        }
+        completion.iter().for_each(|&place| d[place] = sft::derivative(targets));
+        outcome.loss += sft::loss(completion.iter().map(|&place| scores[place].log_prob), targets);
+        hits += completion.iter().filter(|&&place| scores[place].is_top).count();
         transformer.backward(&ready, tape, &d, gradients, space);
     }
     outcome.accuracy = hits as f64 / targets as f64;
@@ -168,7 +177,11 @@ pub fn train(
     std::fs::create_dir_all(files.checkpoints())
         .map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
     let _lock = lock(files)?;
-    let mut run = Run::begin(model, examples, recipe, files)?;
+    let mut examples = Cow::Borrowed(examples);
+    if recipe.prompt_weight > 0.0 {
+        data::add_prompt_targets(examples.to_mut());
+    }
+    let mut run = Run::begin(model, &examples, recipe, files)?;
     while run.state.step < run.steps {
         let metrics = run.step()?;
         metrics::append(&files.metrics(), &metrics)?;
@@ -244,7 +257,11 @@ impl<'a> Run<'a> {
         self.gradients.fill(0.0);
         let key = mix(recipe.seed ^ mix(step as u64 ^ 0x6472_6f70));
         let dropout = (recipe.dropout > 0.0).then_some(Dropout { rate: recipe.dropout as f32, key });
-        let settings = StepSettings { memory: recipe.memory_mib << 20, dropout };
+        let settings = StepSettings {
+            memory: recipe.memory_mib << 20,
+            dropout,
+            prompt_weight: recipe.prompt_weight as f32,
+        };
         let transformer = &self.model.transformer;
         let outcome =
             accumulate(transformer, &self.lora, &rows, settings, &mut self.gradients, &mut self.space);
