@@ -15,7 +15,7 @@ use crate::tree::{Batch, Forest};
 use layer::{Activations, Scope};
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
-use underdog_tensor::attention::Heads;
+use underdog_tensor::attention::{Heads, Kind};
 use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::{norm, rope::Angles};
@@ -31,6 +31,8 @@ pub struct Transformer {
     layers: Vec<LayerWeights>,
     /// Inverse frequencies, one list for each of the configuration's ropes.
     frequencies: Vec<Vec<f32>>,
+    /// How attention multiplies.
+    attention: Kind,
 }
 
 /// The weights of one layer. Norms that a family does not have are `None`.
@@ -158,6 +160,10 @@ impl Transformer {
             head: Linear::new(head, config.width, config.vocab, precision),
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             frequencies: config.ropes.iter().map(|r| r.frequencies(config.head_size)).collect(),
+            attention: match precision {
+                Precision::F32 => Kind::F32,
+                Precision::Bf16 => Kind::Bf16,
+            },
             config,
         })
     }
@@ -169,7 +175,8 @@ impl Transformer {
 
     fn heads(&self, layer: usize) -> Heads {
         let Config { heads, kv_heads, head_size, attention_scale, .. } = self.config;
-        Heads { heads, kv_heads, head_size, scale: attention_scale, window: self.config.layers[layer].window }
+        let (window, kind) = (self.config.layers[layer].window, self.attention);
+        Heads { heads, kv_heads, head_size, scale: attention_scale, window, kind }
     }
 
     fn gate(&self) -> Gate {
