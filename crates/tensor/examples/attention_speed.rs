@@ -1,4 +1,4 @@
-//! Times attention forward and backward, f32 against bf16, on shapes of training: `attention_speed [threads] [repeats]`.
+//! Times attention forward and backward, f32 against bf16, on shapes of training: `attention_speed [threads] [repeats] [bf16]`.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::time::Instant;
@@ -41,7 +41,8 @@ fn measure(name: &str, runs: &[Run], shape: Heads, repeats: usize) {
     let dout = values(width, 4);
     let flops = (4 * pairs(runs, shape.window) * shape.heads * shape.head_size) as f64;
     let mut before = (0.0, 0.0);
-    for kind in [Kind::F32, Kind::Bf16] {
+    let only = std::env::args().nth(3).is_some_and(|kind| kind == "bf16");
+    for kind in [Kind::F32, Kind::Bf16].into_iter().skip(only as usize) {
         let shape = Heads { kind, ..shape };
         let (mut out, mut lse) = (vec![0.0; width], vec![0.0; rows * shape.heads]);
         let there = best(repeats, || forward(&mut out, &mut lse, &q, &k, &v, runs, shape));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// Query columns of one block: rows times the query heads of one key/value head, at most.
-pub(super) const COLUMNS: usize = 128;
+pub(super) const COLUMNS: usize = 256;
 /// Keys of one packed group.
 pub(super) const KEYS: usize = 32;
 /// Below this many columns a packed key, packing costs more than it saves.

@@ -301,3 +301,53 @@ fn the_same_bits_come_out_twice_and_on_any_number_of_threads() {
         }
     }
 }
+
+#[test]
+fn rows_go_on_from_a_cache_in_which_spans_lie_anywhere() {
+    let span = |slot, len, position| Span { slot, len, position };
+    let runs = vec![
+        Run { row: 0, len: 70, position: 130, slot: 300, past: vec![span(200, 90, 0), span(7, 40, 90)] },
+        Run { row: 70, len: 1, position: 130, slot: 6, past: vec![span(200, 90, 0), span(7, 40, 90)] },
+        Run { row: 71, len: 40, position: 50, slot: 100, past: vec![span(200, 50, 0)] },
+        Run { row: 111, len: 33, position: 30, slot: 150, past: vec![span(220, 30, 0)] },
+    ];
+    for window in [None, Some(64), Some(25)] {
+        let shape = Heads { heads: 6, kv_heads: 2, head_size: 32, scale: 0.3, window, kind: Kind::F32 };
+        let (q, k, v) = (
+            hashed_values(6, 0, 144 * 192, 3.0),
+            hashed_values(6, 1, 400 * 64, 3.0),
+            hashed_values(6, 2, 400 * 64, 3.0),
+        );
+        let [want, got] = [Kind::F32, Kind::Bf16].map(|kind| {
+            let (mut out, mut lse) = (vec![f32::NAN; 144 * 192], vec![f32::NAN; 144 * 6]);
+            forward(&mut out, &mut lse, &q, &k, &v, &runs, Heads { kind, ..shape });
+            (out, lse)
+        });
+        assert_close("out", &got.0, &want.0, 1e-2);
+        assert_close("lse", &got.1, &want.1, 1e-2);
+        assert!(
+            !crate::amx::available() || relative_error(&got.0, &want.0) > 1e-5,
+            "the tiles were not used"
+        );
+    }
+}
+
+#[test]
+fn scores_far_apart_do_not_overflow_and_hidden_keys_weigh_nothing() {
+    let mut case = Case::new(
+        "steep",
+        segments(&[(None, 90), (Some(0), 40), (Some(0), 3)]),
+        Heads { heads: 2, kv_heads: 1, head_size: 32, scale: 1.0, window: None, kind: Kind::F32 },
+    );
+    // Scores rise along the sequence to some hundreds, and fall below as many.
+    for (i, k) in case.k.chunks_exact_mut(32).enumerate() {
+        k.iter_mut().for_each(|x| *x *= 0.1 * i as f32);
+    }
+    for kind in [Kind::F32, Kind::Bf16] {
+        let got = case.outcome(kind);
+        let all = [&got.out, &got.lse, &got.gradients.dq, &got.gradients.dk, &got.gradients.dv];
+        assert!(all.iter().all(|x| x.iter().all(|x| x.is_finite())), "{kind:?}");
+        let first = &got.out[..32];
+        assert_close("a first row sees its own value alone", first, &case.v[..32], 5e-3);
+    }
+}

@@ -6,9 +6,9 @@ use super::super::{Gradients, Heads, Saved};
 use super::Sight;
 use super::forward::columns;
 use super::lanes::{self, Columns, Factors};
-use super::pack::{Layout, pack, pack_keys, tiles_of, transpose_lanes};
+use super::pack::{Layout, dot, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
-use crate::math;
+use crate::math::add_scaled;
 use crate::matmul::Into;
 use rayon::prelude::*;
 use std::arch::x86_64::_mm512_set1_ps;
@@ -117,9 +117,7 @@ fn gather(
             for (to, sums) in to.chunks_exact_mut(d).zip(sums.chunks_exact(per_head)) {
                 for sums in sums.iter().filter(|sums| sums.groups.contains(&(key / KEYS))) {
                     let from = &which(sums)[(key - sums.groups.start * KEYS) * lanes..][..lanes];
-                    for (to, lane) in to.chunks_mut(16).zip(from) {
-                        to.iter_mut().zip(&lane.0).for_each(|(to, from)| *to += factor * from);
-                    }
+                    add_scaled(to, factor, &Lane::values(from)[..d]);
                 }
             }
         }
@@ -231,8 +229,7 @@ impl Task<'_> {
                     for (i, lane) in lanes.iter().enumerate() {
                         let column = 32 * pair + 16 * half + i;
                         if let Some(row) = dq.get_mut(column / per_row) {
-                            let to = &mut row[column % per_row * d + 16 * t..][..width];
-                            to.copy_from_slice(&lane.0[..width]);
+                            lane.copy_to(&mut row[column % per_row * d + 16 * t..][..width]);
                         }
                     }
                 }
@@ -260,7 +257,7 @@ impl Task<'_> {
             let lse =
                 row.map_or(0.0, |r| self.saved.lse[r * self.shape.heads + head * per_row + column % per_row]);
             to.columns.lse[i / 16].0[i % 16] = lse * std::f32::consts::LOG2_E;
-            to.columns.delta[i / 16].0[i % 16] = math::dot(dout[i], out[i]);
+            to.columns.delta[i / 16].0[i % 16] = dot(dout[i], out[i]);
         }
     }
 

@@ -171,7 +171,7 @@ impl Task<'_> {
                     let column = first + i;
                     if let Some((row, _)) = rows.get_mut(column / per_row) {
                         let head = self.head * per_row + column % per_row;
-                        row[head * d + 16 * t..][..width].copy_from_slice(&lane.0[..width]);
+                        lane.copy_to(&mut row[head * d + 16 * t..][..width]);
                     }
                 }
             }

@@ -68,6 +68,16 @@ pub fn pack(to: &mut [Tile], rows: &Rows<'_>, factor: f32, layout: Layout) {
     }
 }
 
+/// Σ a·b.
+#[target_feature(enable = "avx512f")]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for at in (0..a.len()).step_by(16) {
+        sum = _mm512_fmadd_ps(part(a, at), part(b, at), sum);
+    }
+    _mm512_reduce_add_ps(sum)
+}
+
 #[target_feature(enable = "avx512f")]
 fn transpose_tile(tile: &mut Tile) {
     let mut lines = [_mm512_setzero_si512(); 16];

@@ -21,6 +21,21 @@ pub struct Lane(pub [f32; 16]);
 impl Lane {
     /// Zeros.
     pub const ZERO: Lane = Lane([0.0; 16]);
+
+    /// Lanes as the values they are.
+    pub fn values(lanes: &[Lane]) -> &[f32] {
+        // SAFETY: a lane is 16 values and nothing else: its size is its alignment.
+        unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * 16) }
+    }
+
+    /// Copies as many values as `to` has room for, at most 16.
+    #[inline(always)]
+    pub fn copy_to(&self, to: &mut [f32]) {
+        match to.first_chunk_mut() {
+            Some(to) => *to = self.0,
+            None => to.copy_from_slice(&self.0[..to.len()]),
+        }
+    }
 }
 
 /// A factor: tiles `0`, `step`, `2 · step` … along the inner dimension, and the same `second` tiles further.
