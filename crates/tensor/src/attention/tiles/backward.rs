@@ -148,6 +148,7 @@ struct Pair {
 /// Scores and `∂L/∂weight` of one group, and the factors of a chunk: `weights` and `gradients` by group, then pair; `pairs` by
 /// pair, then group. `q` and `dout` are, pair after pair, factors with the queries as inner dimension.
 struct Scratch {
+    registers: Registers,
     q: Vec<Tile>,
     dout: Vec<Tile>,
     scores: Vec<Lane>,
@@ -170,6 +171,7 @@ impl Scratch {
         };
         let blocks = || vec![Tile::ZERO; PAIRS * tiles_of(head_size)];
         Scratch {
+            registers: Registers::configure(),
             q: blocks(),
             dout: blocks(),
             scores: vec![Lane::ZERO; 2 * KEYS],
@@ -191,26 +193,18 @@ impl Task<'_> {
         let size = (end - start) * KEYS * tiles_of(self.shape.head_size);
         let mut sums = Sums { groups: start..end, dk: vec![Lane::ZERO; size], dv: vec![Lane::ZERO; size] };
         let mut scratch = Scratch::new(self.shape.head_size);
-        let registers = Registers::configure();
         let mut rows = dq.as_mut_slice();
         for block in self.blocks {
             let (dq, rest) = rows.split_at_mut(block.rows.len());
             // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
-            unsafe { self.block(&registers, block, &mut scratch, &mut sums, dq) };
+            unsafe { self.block(block, &mut scratch, &mut sums, dq) };
             rows = rest;
         }
         sums
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    fn block(
-        &self,
-        registers: &Registers,
-        block: &Block,
-        scratch: &mut Scratch,
-        sums: &mut Sums,
-        dq: &mut [&mut [f32]],
-    ) {
+    fn block(&self, block: &Block, scratch: &mut Scratch, sums: &mut Sums, dq: &mut [&mut [f32]]) {
         let per_row = self.shape.heads / self.shape.kv_heads;
         let pairs = (block.rows.len() * per_row).div_ceil(32);
         for pair in 0..pairs {
@@ -218,7 +212,7 @@ impl Task<'_> {
         }
         for visit in &block.visits {
             let pairs = visit.rows.start * per_row / 32..(visit.rows.end * per_row).div_ceil(32);
-            self.visit(registers, block, visit, pairs, scratch, sums);
+            self.visit(block, visit, pairs, scratch, sums);
         }
         let (d, factor) = (self.shape.head_size, _mm512_set1_ps(self.shape.scale));
         for (pair, columns) in scratch.columns.iter().enumerate().take(pairs) {
@@ -264,7 +258,6 @@ impl Task<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn visit(
         &self,
-        registers: &Registers,
         block: &Block,
         visit: &Visit,
         pairs: Range<usize>,
@@ -273,23 +266,25 @@ impl Task<'_> {
     ) {
         let per_row = self.shape.heads / self.shape.kv_heads;
         let mut sights: [Option<Sight>; PAIRS] = [const { None }; PAIRS];
-        let mut groups = usize::MAX..0;
+        let mut groups: Option<Range<usize>> = None;
         for pair in pairs.clone() {
             sights[pair] = Sight::of(block, visit, per_row, pair, self.shape.window);
             if let Some(sight) = &sights[pair] {
-                groups = groups.start.min(sight.groups.start)..groups.end.max(sight.groups.end);
+                let other = groups.unwrap_or(sight.groups.clone());
+                groups = Some(other.start.min(sight.groups.start)..other.end.max(sight.groups.end));
             }
         }
+        let Some(groups) = groups else { return };
         for chunk in groups.clone().step_by(CHUNK) {
             let chunk = chunk..(chunk + CHUNK).min(groups.end);
             for group in chunk.clone() {
                 for pair in pairs.clone() {
                     let at = (group - chunk.start, pair);
-                    self.scores(registers, visit.group, group, sights[pair].as_ref(), at, scratch);
+                    self.scores(visit.group, group, sights[pair].as_ref(), at, scratch);
                 }
             }
             let first = visit.group + chunk.start;
-            self.products(registers, first, chunk.len(), pairs.clone(), scratch, sums);
+            self.products(first, chunk.len(), pairs.clone(), scratch, sums);
         }
     }
 
@@ -297,7 +292,6 @@ impl Task<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn scores(
         &self,
-        registers: &Registers,
         start: usize,
         group: usize,
         sight: Option<&Sight>,
@@ -321,16 +315,22 @@ impl Task<'_> {
         let factor = |factor| Factor { tiles: factor, second: tiles / 2, step: 1 };
         let columns = &scratch.columns[pair];
         let keys = factor(&self.packed.keys[at..at + tiles]);
-        registers.product(&mut scratch.scores, 2, Into::Set, keys, factor(&columns.q), tiles / 2);
+        scratch.registers.product(&mut scratch.scores, 2, Into::Set, keys, factor(&columns.q), tiles / 2);
         let values = factor(&self.packed.values[at..at + tiles]);
-        registers.product(&mut scratch.dweights, 2, Into::Set, values, factor(&columns.dout), tiles / 2);
+        scratch.registers.product(
+            &mut scratch.dweights,
+            2,
+            Into::Set,
+            values,
+            factor(&columns.dout),
+            tiles / 2,
+        );
         lanes::gradients(&scratch.scores, &scratch.dweights, &columns.columns, sight, group, to);
     }
 
     /// Adds the products of a chunk: to dk and dv over the queries, to dq over the keys.
     fn products(
         &self,
-        registers: &Registers,
         first: usize,
         count: usize,
         pairs: Range<usize>,
@@ -338,7 +338,7 @@ impl Task<'_> {
         sums: &mut Sums,
     ) {
         let tiles = tiles_of(self.shape.head_size);
-        let Scratch { q, dout, weights, gradients, pairs: by_pair, columns, .. } = scratch;
+        let Scratch { registers, q, dout, weights, gradients, pairs: by_pair, columns, .. } = scratch;
         for place in 0..count {
             let to = (first + place - sums.groups.start) * KEYS * tiles;
             let from = (place * PAIRS + pairs.start) * 2;
