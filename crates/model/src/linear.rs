@@ -13,7 +13,8 @@ use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 pub enum Precision {
     /// f32 throughout.
     F32,
-    /// Weights and the rows they meet are rounded to bf16; products are exact and sums are f32. Needs AMX.
+    /// Weights and the rows they meet are rounded to bf16; products are exact and sums are f32. So are attention's products over
+    /// more than a row. Needs AMX.
     Bf16,
 }
 

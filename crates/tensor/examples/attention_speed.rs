@@ -1,4 +1,4 @@
-//! Times attention forward and backward, f32 against bf16, on shapes of training: `attention_speed [threads] [repeats] [bf16]`.
+//! Times attention forward and backward, f32 against bf16, on shapes of training: `attention_speed [threads] [repeats] [all|bf16] [shape]`.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::time::Instant;
@@ -35,6 +35,9 @@ fn best(repeats: usize, mut work: impl FnMut()) -> f64 {
 }
 
 fn measure(name: &str, runs: &[Run], shape: Heads, repeats: usize) {
+    if std::env::args().nth(4).is_some_and(|shape| shape != name) {
+        return;
+    }
     let rows: usize = runs.iter().map(|run| run.len).sum();
     let (width, kv_width) = (rows * shape.heads * shape.head_size, rows * shape.kv_heads * shape.head_size);
     let (q, k, v) = (values(width, 1), values(kv_width, 2), values(kv_width, 3));
