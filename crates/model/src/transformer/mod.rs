@@ -197,7 +197,8 @@ impl Transformer {
 
     fn heads(&self, layer: usize) -> Heads {
         let Config { heads, kv_heads, head_size, attention_scale, .. } = self.config;
-        Heads { heads, kv_heads, head_size, scale: attention_scale, window: self.config.layers[layer].window }
+        let (window, format) = (self.config.layers[layer].window, self.precision.format());
+        Heads { heads, kv_heads, head_size, scale: attention_scale, window, format }
     }
 
     fn gate(&self) -> Gate {

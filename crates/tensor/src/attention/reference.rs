@@ -1,12 +1,8 @@
-//! Attention of a batch of token runs over keys and values that lie in spans: the token tree's attention.
+//! Attention in f32 on the products of [`crate::matmul`]: the reference of the tiles, and the way on a CPU without them.
 //!
-//! A [`Run`] is a stretch of consecutive query rows. It sees the [`Span`]s of its past whole and its own rows causally.
-//! Training passes every segment of a forest as one run whose past is its ancestors; decoding passes one row a run whose
-//! past lies in the cache. A window counts positions, never places in storage. The softmax is the ordinary one, computed
-//! block of rows by block of rows; the backward pass recomputes it from the saved log-sum-exp (Dao et al. 2022, arXiv 2205.14135).
-//!
-//! Grouped queries: query head `h` reads key/value head `h · G / H`.
+//! One block of rows after another, all scores of a block at once. What the numbers mean is said in the parent module.
 
+use super::{Gradients, Heads, Run, Saved, Span};
 use crate::math::{self, add_scaled, exp_row};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use rayon::prelude::*;
@@ -15,47 +11,6 @@ use rayon::prelude::*;
 const BLOCK: usize = 64;
 /// Accumulators of the keys' and values' gradients. A constant, so that sums do not depend on the number of threads.
 const PARTS: usize = 4;
-
-/// Consecutive keys: `len` of them from `slot`, the first at `position`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Index of the first key in the key storage.
-    pub slot: usize,
-    /// Number of keys.
-    pub len: usize,
-    /// Position of the first key in its sequence.
-    pub position: usize,
-}
-
-/// Consecutive query rows whose own keys lie at `slot..slot + len`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// First row of the batch. Runs of a batch follow each other without a gap.
-    pub row: usize,
-    /// Number of rows.
-    pub len: usize,
-    /// Position of the first row in its sequence.
-    pub position: usize,
-    /// Where the run's own keys lie.
-    pub slot: usize,
-    /// What lies before the run in its sequence, oldest first.
-    pub past: Vec<Span>,
-}
-
-/// What the heads look like.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Heads {
-    /// H, query heads; a multiple of G.
-    pub heads: usize,
-    /// G, key/value heads.
-    pub kv_heads: usize,
-    /// D.
-    pub head_size: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// A key is seen while `query position − key position < window`.
-    pub window: Option<usize>,
-}
 
 /// One block of query rows of a run, with every key that one of them sees.
 struct Block {
@@ -104,13 +59,7 @@ impl Block {
     }
 }
 
-fn blocks(runs: &[Run], window: Option<usize>, rows: usize) -> Vec<Block> {
-    let mut next = 0;
-    for run in runs {
-        assert_eq!(run.row, next, "runs of a batch must follow each other");
-        next += run.len;
-    }
-    assert_eq!(next, rows, "runs must cover the batch");
+fn blocks(runs: &[Run], window: Option<usize>) -> Vec<Block> {
     let of = |run| {
         (0..)
             .step_by(BLOCK)
@@ -137,9 +86,8 @@ fn by_block<'a>(blocks: &[Block], mut x: &'a mut [f32], width: usize) -> Vec<&'a
     parts
 }
 
-/// The forward pass. `out` and `q` are `[T, H·D]`, `lse [T, H]` (natural log of the sum of exponentials of the scaled
-/// scores), `keys` and `values` `[slots, G·D]`.
-pub fn forward(
+/// See [`super::forward`].
+pub(super) fn forward(
     out: &mut [f32],
     lse: &mut [f32],
     q: &[f32],
@@ -148,11 +96,9 @@ pub fn forward(
     runs: &[Run],
     shape: Heads,
 ) {
-    let Heads { heads, kv_heads, head_size: d, scale, window } = shape;
+    let Heads { heads, kv_heads, head_size: d, scale, window, .. } = shape;
     let (width, kv_width, per_group) = (heads * d, kv_heads * d, heads / kv_heads);
-    let rows = q.len() / width;
-    assert_eq!((lse.len(), out.len()), (rows * heads, q.len()));
-    let blocks = blocks(runs, window, rows);
+    let blocks = blocks(runs, window);
     let outs = by_block(&blocks, out, width);
     let lses = by_block(&blocks, lse, heads);
     let tasks: Vec<_> = blocks.iter().zip(outs).zip(lses).collect();
@@ -207,38 +153,10 @@ pub fn forward(
     });
 }
 
-/// What the forward pass used and made.
-#[derive(Clone, Copy, Debug)]
-pub struct Saved<'a> {
-    /// Rotated queries `[T, H·D]`.
-    pub q: &'a [f32],
-    /// Rotated keys `[T, G·D]`.
-    pub k: &'a [f32],
-    /// Values `[T, G·D]`.
-    pub v: &'a [f32],
-    /// The output `[T, H·D]`.
-    pub out: &'a [f32],
-    /// Log-sum-exp `[T, H]`.
-    pub lse: &'a [f32],
-}
-
-/// Gradients of queries `[T, H·D]`, keys and values `[T, G·D]`.
-#[derive(Clone, Debug)]
-pub struct Gradients {
-    /// ∂L/∂q.
-    pub dq: Vec<f32>,
-    /// ∂L/∂k, summed over all rows that see the key.
-    pub dk: Vec<f32>,
-    /// ∂L/∂v, likewise.
-    pub dv: Vec<f32>,
-}
-
-/// The backward pass for `dout = ∂L/∂out [T, H·D]`, where every key belongs to a row of the batch (`slot` = row).
-/// Gradients of shared keys are summed in f32 in a fixed order, whatever the number of threads.
-pub fn backward(dout: &[f32], saved: Saved<'_>, runs: &[Run], shape: Heads) -> Gradients {
+/// See [`super::backward`].
+pub(super) fn backward(dout: &[f32], saved: Saved<'_>, runs: &[Run], shape: Heads) -> Gradients {
     let width = shape.heads * shape.head_size;
-    let rows = saved.q.len() / width;
-    let blocks = blocks(runs, shape.window, rows);
+    let blocks = blocks(runs, shape.window);
     let mut dq = vec![0.0; saved.q.len()];
     let parts = by_block(&blocks, &mut dq, width);
     let total: usize = blocks.iter().map(|b| b.len * b.keys).sum();
@@ -298,7 +216,7 @@ fn block_backward(
     dv: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let Heads { heads, kv_heads, head_size: d, scale, window } = shape;
+    let Heads { heads, kv_heads, head_size: d, scale, window, .. } = shape;
     let (width, kv_width) = (heads * d, kv_heads * d);
     let (rows, n) = (block.len, block.keys);
     let Scratch { p, dp } = scratch;
@@ -363,117 +281,6 @@ fn block_backward(
                 Threads::One,
             );
             column += span.len;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use underdog_testkit::{assert_gradient, hashed_values};
-
-    /// A root of 3 tokens with two children of 2 and 70 tokens: more than one block, two branches.
-    fn forest() -> Vec<Run> {
-        let root = Span { slot: 0, len: 3, position: 0 };
-        vec![
-            Run { row: 0, len: 3, position: 0, slot: 0, past: vec![] },
-            Run { row: 3, len: 2, position: 3, slot: 3, past: vec![root] },
-            Run { row: 5, len: 70, position: 3, slot: 5, past: vec![root] },
-        ]
-    }
-
-    /// Σ dout · attention(q, k, v), straight from the definition in f64.
-    fn definition(q: &[f64], k: &[f64], v: &[f64], dout: &[f32], runs: &[Run], shape: Heads) -> f64 {
-        let Heads { heads, kv_heads, head_size: d, scale, window } = shape;
-        let mut sum = 0.0;
-        for run in runs {
-            for i in 0..run.len {
-                let position = run.position + i;
-                let own = Span { slot: run.slot, len: run.len, position: run.position };
-                let seen: Vec<usize> = run
-                    .past
-                    .iter()
-                    .chain([&own])
-                    .flat_map(|s| (0..s.len).map(|j| (s.slot + j, s.position + j)))
-                    .filter(|&(_, p)| p <= position && window.is_none_or(|w| position - p < w))
-                    .map(|(slot, _)| slot)
-                    .collect();
-                for h in 0..heads {
-                    let g = h / (heads / kv_heads);
-                    let at = (run.row + i) * heads * d + h * d;
-                    let score = |&s: &usize| -> f64 {
-                        (0..d).map(|c| q[at + c] * k[s * kv_heads * d + g * d + c]).sum::<f64>()
-                            * scale as f64
-                    };
-                    let weights: Vec<f64> = seen.iter().map(|s| score(s).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    for (s, w) in seen.iter().zip(&weights) {
-                        for c in 0..d {
-                            sum += w / total * v[s * kv_heads * d + g * d + c] * dout[at + c] as f64;
-                        }
-                    }
-                }
-            }
-        }
-        sum
-    }
-
-    #[test]
-    fn forward_and_backward_follow_the_definition_with_and_without_a_window() {
-        for window in [None, Some(2), Some(40)] {
-            let shape = Heads { heads: 4, kv_heads: 2, head_size: 3, scale: 0.7, window };
-            let runs = forest();
-            let t = 75;
-            let (q, k, v) = (
-                hashed_values(3, 0, t * 12, 3.0),
-                hashed_values(3, 1, t * 6, 3.0),
-                hashed_values(3, 2, t * 6, 3.0),
-            );
-            let dout = hashed_values(3, 3, t * 12, 2.0);
-            let (mut out, mut lse) = (vec![0.0; t * 12], vec![0.0; t * 4]);
-            forward(&mut out, &mut lse, &q, &k, &v, &runs, shape);
-            let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&x| x as f64).collect() };
-            let (qw, kw, vw) = (wide(&q), wide(&k), wide(&v));
-            let got: f64 = out.iter().zip(&dout).map(|(a, b)| (a * b) as f64).sum();
-            assert!((got - definition(&qw, &kw, &vw, &dout, &runs, shape)).abs() < 1e-4, "{window:?}");
-            let saved = Saved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-            let g = backward(&dout, saved, &runs, shape);
-            let some = |x: &[f32]| -> Vec<f32> { x[..60].to_vec() };
-            let with = |x: &[f64], all: &[f64]| -> Vec<f64> { x.iter().chain(&all[60..]).copied().collect() };
-            assert_gradient("dq", &some(&g.dq), &some(&q), |x| {
-                definition(&with(x, &qw), &kw, &vw, &dout, &runs, shape)
-            });
-            assert_gradient("dk", &some(&g.dk), &some(&k), |x| {
-                definition(&qw, &with(x, &kw), &vw, &dout, &runs, shape)
-            });
-            assert_gradient("dv", &some(&g.dv), &some(&v), |x| {
-                definition(&qw, &kw, &with(x, &vw), &dout, &runs, shape)
-            });
-        }
-    }
-
-    #[test]
-    fn one_row_at_a_time_is_the_same_as_all_rows_at_once() {
-        let shape = Heads { heads: 4, kv_heads: 2, head_size: 8, scale: 0.3, window: Some(5) };
-        let (q, k, v) = (
-            hashed_values(4, 0, 20 * 32, 3.0),
-            hashed_values(4, 1, 20 * 16, 3.0),
-            hashed_values(4, 2, 20 * 16, 3.0),
-        );
-        let whole = [Run { row: 0, len: 20, position: 0, slot: 0, past: vec![] }];
-        let (mut want, mut lse) = (vec![0.0; 20 * 32], vec![0.0; 20 * 4]);
-        forward(&mut want, &mut lse, &q, &k, &v, &whole, shape);
-        for i in 0..20 {
-            let past = if i == 0 { vec![] } else { vec![Span { slot: 0, len: i, position: 0 }] };
-            let run = [Run { row: 0, len: 1, position: i, slot: i, past }];
-            let (mut out, mut one) = (vec![0.0; 32], vec![0.0; 4]);
-            forward(&mut out, &mut one, &q[i * 32..(i + 1) * 32], &k, &v, &run, shape);
-            for c in 0..32 {
-                assert!((out[c] - want[i * 32 + c]).abs() < 1e-6, "row {i} value {c}");
-            }
-            for h in 0..4 {
-                assert!((one[h] - lse[i * 4 + h]).abs() < 1e-5, "row {i} head {h}");
-            }
         }
     }
 }

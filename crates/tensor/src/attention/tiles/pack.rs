@@ -1,0 +1,154 @@
+//! Layouts: 32 rows of f32 values at a time become tiles of bf16 values, in lines of 32 values of a row (the left factor), in
+//! lines of 16 pairs (the right factor), or either of them transposed.
+
+use super::super::plan::{KEYS, Plan};
+use super::lanes::{halves, load, pairs, store, store_line};
+use super::registers::{Lane, Tile};
+use rayon::prelude::*;
+use std::arch::x86_64::*;
+
+/// Up to 32 rows; missing ones are empty and count as zeros.
+pub type Rows<'a> = [&'a [f32]; 32];
+
+/// How 32 rows of D values are laid out, in `2 · ⌈D/32⌉` tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// For each 16 rows, for each 32 values: lines of 32 values. A left factor whose inner dimension is D.
+    Lines,
+    /// The same tiles transposed: a right factor whose inner dimension is D, with the rows as columns.
+    LinesTransposed,
+    /// For each 16 values: lines of the values of two rows in turns. A right factor whose inner dimension is the rows.
+    Pairs,
+    /// The same tiles transposed: a left factor whose inner dimension is the rows, with D as rows.
+    PairsTransposed,
+}
+
+/// Tiles that 32 rows of `head_size` values take.
+pub fn tiles_of(head_size: usize) -> usize {
+    2 * head_size.div_ceil(32)
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn part(row: &[f32], at: usize) -> __m512 {
+    let row = &row[at.min(row.len())..];
+    if row.len() >= 16 {
+        // SAFETY: there are 16 values.
+        return unsafe { _mm512_loadu_ps(row.as_ptr()) };
+    }
+    // SAFETY: the mask keeps the load to the values that are there.
+    unsafe { _mm512_maskz_loadu_ps(((1u32 << row.len()) - 1) as u16, row.as_ptr()) }
+}
+
+/// Writes `factor · rows` into `to`, rounded.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub fn pack(to: &mut [Tile], rows: &Rows<'_>, factor: f32, layout: Layout) {
+    let factor = _mm512_set1_ps(factor);
+    if matches!(layout, Layout::Lines | Layout::LinesTransposed) {
+        let depth = to.len() / 2;
+        for (i, row) in rows.iter().enumerate() {
+            for t in 0..depth {
+                let (a, b) = (part(row, 32 * t), part(row, 32 * t + 16));
+                let line = halves(_mm512_mul_ps(a, factor), _mm512_mul_ps(b, factor));
+                store_line(&mut to[i / 16 * depth + t], i % 16, line);
+            }
+        }
+    } else {
+        for (line, two) in rows.chunks_exact(2).enumerate() {
+            for (t, tile) in to.iter_mut().enumerate() {
+                let (a, b) = (part(two[0], 16 * t), part(two[1], 16 * t));
+                store_line(tile, line, pairs(_mm512_mul_ps(a, factor), _mm512_mul_ps(b, factor)));
+            }
+        }
+    }
+    if matches!(layout, Layout::LinesTransposed | Layout::PairsTransposed) {
+        for tile in to {
+            transpose_tile(tile);
+        }
+    }
+}
+
+/// Σ a·b.
+#[target_feature(enable = "avx512f")]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for at in (0..a.len()).step_by(16) {
+        sum = _mm512_fmadd_ps(part(a, at), part(b, at), sum);
+    }
+    _mm512_reduce_add_ps(sum)
+}
+
+#[target_feature(enable = "avx512f")]
+fn transpose_tile(tile: &mut Tile) {
+    let mut lines = [_mm512_setzero_si512(); 16];
+    for (i, line) in lines.iter_mut().enumerate() {
+        // SAFETY: line `i` of 16 lies inside the tile and is aligned.
+        *line = unsafe { _mm512_load_si512(tile.0.as_ptr().add(32 * i).cast()) };
+    }
+    for (i, line) in transposed(lines).into_iter().enumerate() {
+        store_line(tile, i, line);
+    }
+}
+
+/// The transpose of 16 rows that lie `width` lanes apart, each multiplied by `factor` lane by lane.
+#[target_feature(enable = "avx512f")]
+pub fn transpose_lanes(rows: &[Lane], width: usize, factor: __m512) -> [Lane; 16] {
+    let mut lines = [_mm512_setzero_si512(); 16];
+    for (i, line) in lines.iter_mut().enumerate() {
+        *line = _mm512_castps_si512(_mm512_mul_ps(load(&rows[i * width]), factor));
+    }
+    let mut to = [Lane::ZERO; 16];
+    for (to, line) in to.iter_mut().zip(transposed(lines)) {
+        store(to, _mm512_castsi512_ps(line));
+    }
+    to
+}
+
+/// The transpose of 16 × 16 values of 4 bytes: within quarters of a vector first, then quarters among vectors.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transposed(mut r: [__m512i; 16]) -> [__m512i; 16] {
+    let mut t = r;
+    for i in (0..16).step_by(2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for i in (0..16).step_by(4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for c in 0..4 {
+        t[c] = _mm512_shuffle_i32x4::<0x88>(r[c], r[4 + c]);
+        t[4 + c] = _mm512_shuffle_i32x4::<0xdd>(r[c], r[4 + c]);
+        t[8 + c] = _mm512_shuffle_i32x4::<0x88>(r[8 + c], r[12 + c]);
+        t[12 + c] = _mm512_shuffle_i32x4::<0xdd>(r[8 + c], r[12 + c]);
+    }
+    for c in 0..4 {
+        r[c] = _mm512_shuffle_i32x4::<0x88>(t[c], t[8 + c]);
+        r[4 + c] = _mm512_shuffle_i32x4::<0x88>(t[4 + c], t[12 + c]);
+        r[8 + c] = _mm512_shuffle_i32x4::<0xdd>(t[c], t[8 + c]);
+        r[12 + c] = _mm512_shuffle_i32x4::<0xdd>(t[4 + c], t[12 + c]);
+    }
+    r
+}
+
+/// Keys or values `x [slots, width]` (width = G·D), packed for all groups of a plan: for each key/value head, for each group,
+/// its tiles.
+pub fn pack_keys(x: &[f32], width: usize, head_size: usize, plan: &Plan, layout: Layout) -> Vec<Tile> {
+    let tiles = tiles_of(head_size);
+    let mut packed = vec![Tile::ZERO; width / head_size * plan.groups * tiles];
+    packed.par_chunks_mut(tiles).with_min_len(16).enumerate().for_each(|(index, to)| {
+        let (head, group) = (index / plan.groups, index % plan.groups);
+        let piece = plan.pieces[plan.pieces.partition_point(|piece| piece.group <= group) - 1];
+        let first = (group - piece.group) * KEYS;
+        let mut rows: Rows<'_> = [&[]; 32];
+        for (i, row) in rows.iter_mut().enumerate().take(piece.len - first) {
+            *row = &x[(piece.slot + first + i) * width + head * head_size..][..head_size];
+        }
+        // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
+        unsafe { pack(to, &rows, 1.0, layout) };
+    });
+    packed
+}
