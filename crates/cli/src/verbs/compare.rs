@@ -49,8 +49,13 @@ pub fn record_files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn record_file(path: &Path) -> Result<PathBuf> {
-    if !path.is_dir() {
+    if path.is_file() {
         return Ok(path.to_owned());
+    }
+    if !path.is_dir() {
+        return Err(Error::new(Kind::Usage, "there is no record here")
+            .expected("a record file or the folder of a run")
+            .at(path.display().to_string()));
     }
     let found =
         ["record.jsonl", "tuned.jsonl"].into_iter().map(|name| path.join(name)).find(|file| file.is_file());
@@ -87,7 +92,7 @@ fn shared(task: Option<&Path>, evaluations: &[Evaluation]) -> Result<usize> {
 fn text(all: &ManyComparisons, columns: usize) -> String {
     let mut text = format!("{} ({}), every candidate against {}\n", all.task, all.split, all.baseline);
     for candidate in &all.candidates {
-        text.push_str(&format!("\n{} on {} samples in common", candidate.candidate, candidate.common));
+        text.push_str(&format!("\n{}: {} samples in common", candidate.candidate, candidate.common));
         let alone = candidate.only_baseline + candidate.only_candidate;
         if alone > 0 {
             text.push_str(&format!(", {alone} measured on one side only"));

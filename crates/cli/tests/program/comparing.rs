@@ -49,7 +49,7 @@ fn records_are_compared_and_only_what_is_shown_is_claimed() {
     assert_eq!(object["candidates"][0]["comparisons"][2]["slice"]["value"], "hard");
     let done = home.run("compare base/record.jsonl good close --by tier");
     for text in [
-        "good on 100 samples in common",
+        "good: 100 samples in common",
         "tier = hard",
         "+60.0 [",
         "(Holm)",
@@ -75,6 +75,7 @@ fn the_table_fits_narrow_and_wide_terminals() {
         let done: Done = home.end(home.start(command.env("COLUMNS", columns.to_string())));
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let table = done.stdout.split("* the score").next().unwrap();
+        let table = table.split_once('\n').unwrap().1;
         let longest = table.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(longest <= columns, "{longest} columns of {columns}:\n{table}");
         assert_eq!(table.matches("+60.0 [").count(), 3, "{table}");
@@ -102,7 +103,7 @@ fn what_cannot_be_compared_is_refused() {
     record(&home, "few", 30, |_| true);
     for (arguments, code, words) in [
         ("compare base", 2, vec!["two records"]),
-        ("compare base none", 2, vec!["none"]),
+        ("compare base none", 2, vec!["no record here", "none"]),
         ("compare base task", 2, vec!["no record in this folder"]),
         ("compare base few", 3, vec!["too few samples in common", "half of 100", "30"]),
         ("compare base good --by level", 2, vec!["`level`", "`tier`"]),

@@ -1,8 +1,8 @@
 //! The sentences of the house that say more than numbers. A [`Claim`] is made here, from a [`Comparison`]'s tests, and
 //! nowhere else: its fields are private, and `cargo xtask tidy` looks for the words in all other source.
 
+use super::comparison::{Comparison, is_told};
 use super::words::{p_words, percent, points, rounded};
-use super::{Comparison, is_told};
 use serde::{Deserialize, Serialize};
 
 /// What a claim says.
