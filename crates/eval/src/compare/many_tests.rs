@@ -181,3 +181,22 @@ fn effects_go_with_the_metric() {
     assert_eq!(kinds(&both.others[0])[0], EffectKind::RiskDifference);
     assert!((both.others[0].effects[0].value.unwrap() - 1.0 / 3.0).abs() < 1e-12);
 }
+
+#[test]
+fn an_evaluation_alone_respects_groups_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, mut set) = task(folder.path(), 60);
+    let width = |set: &crate::split::EvalSet, name: &str| {
+        let result =
+            measure(&task, set, &mut mock(&task, set, |i| i / 10 % 2 == 0), &folder.path().join(name));
+        let score = result.metrics["fields"].clone();
+        assert_eq!(score.value, Some(0.5));
+        score.high.unwrap() - score.low.unwrap()
+    };
+    let alone = width(&set, "alone");
+    for (i, sample) in set.samples.iter_mut().enumerate() {
+        sample.meta.insert(GROUP.into(), json!(i / 10));
+    }
+    let grouped = width(&set, "grouped");
+    assert!(grouped > 2.0 * alone, "six documents are not sixty samples: {alone} {grouped}");
+}
