@@ -27,7 +27,8 @@ pub fn mcnemar_exact(first: usize, second: usize) -> f64 {
 
 /// Two-sided p of the paired permutation test: how often random signs move the mean of `differences` as far from 0 as it
 /// is. All sign patterns are counted where at most 13 differences are not 0; else [`super::DRAWS`] are drawn, and the
-/// pattern seen counts as one of them, so that p is never 0. `None` below two samples.
+/// pattern seen counts as one of them, so that p is never 0; where no draw reaches the mean seen, Hoeffding's bound on p
+/// counts if it is smaller. `None` below two samples.
 pub fn paired_permutation(differences: &[f64], seed: u64) -> Option<f64> {
     permutation(differences, &Draws::new(seed))
 }
@@ -63,7 +64,12 @@ pub fn permutation(differences: &[f64], draws: &Draws) -> Option<f64> {
                 .count()
         }
     };
-    Some((1 + hits) as f64 / (1 + draws.count) as f64)
+    let drawn = (1 + hits) as f64 / (1 + draws.count) as f64;
+    // Where no draw reaches what was seen, p is below what draws can show, and a correction for many tests would find it
+    // too large. Hoeffding's bound for random signs (1963) is never below the exact p.
+    let squares: f64 = moving.iter().map(|difference| difference * difference).sum();
+    let bound = 2.0 * (-seen * seen / (2.0 * squares)).exp();
+    Some(if hits == 0 { drawn.min(bound.max(f64::MIN_POSITIVE)) } else { drawn })
 }
 
 /// Two-sided p of the permutation test that flips whole clusters: samples of a cluster stand or fall together, so that

@@ -293,3 +293,19 @@ fn counts_give_the_same_interval_as_redrawing_each_sample() {
     let (a, b) = (paired_permutation(&differences, 1).unwrap(), paired_permutation(&fine, 2).unwrap());
     assert!(a < 0.9 && a > 0.001 && (a - b).abs() < 0.015, "{a} {b}");
 }
+
+#[test]
+fn a_clear_difference_survives_the_correction_for_thousands_of_tests() {
+    let clear = paired_permutation(&[1.0; 200], 1).unwrap();
+    // All signs equal: the exact p is 2 / 2^200.
+    assert!(clear >= 2f64.powi(-199) && clear < 1e-20, "{clear}");
+    let (mut p, mut fine) = (vec![0.5; 5000], vec![0.6; 300]);
+    p.push(clear);
+    assert!(holm(&p)[5000] < 0.05);
+    fine.iter_mut().enumerate().for_each(|(i, d)| *d += 1e-6 * i as f64);
+    assert!(paired_permutation(&fine, 1).unwrap() < 1e-20, "redrawn by tables, too");
+    assert!(
+        paired_permutation(&[vec![1.0; 24], vec![-1.0; 6]].concat(), 1).unwrap() > 1e-4,
+        "what draws can show stays"
+    );
+}
