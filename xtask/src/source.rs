@@ -3,6 +3,15 @@
 
 /// `text` with comments and the insides of string and character literals replaced by blanks. Lines stay where they are.
 pub fn code_only(text: &str) -> String {
+    blanked(text, true)
+}
+
+/// `text` with comments alone replaced by blanks; characters stay where they are in [`code_only`].
+pub fn without_comments(text: &str) -> String {
+    blanked(text, false)
+}
+
+fn blanked(text: &str, literals: bool) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());
     let mut at = 0;
@@ -18,6 +27,9 @@ pub fn code_only(text: &str) -> String {
         if end == at {
             code.push(chars[at]);
             at += 1;
+        } else if !literals && chars[at] != '/' {
+            code.extend(&chars[at..end]);
+            at = end;
         } else {
             code.extend(chars[at..end].iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
             at = end;

@@ -39,6 +39,10 @@ pub enum Verb {
     Run(RunArguments),
     /// Talk to a model.
     Chat(ChatArguments),
+    /// Compare records with a baseline and say what may be claimed.
+    Compare(CompareArguments),
+    /// How many rows a comparison takes, or what given rows can show.
+    Plan(PlanArguments),
 }
 
 /// `underdog models …`
@@ -179,6 +183,58 @@ pub struct ChatArguments {
     /// At most so many new tokens an answer.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_new_tokens: usize,
+}
+
+/// `underdog compare …`
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Records or run folders, the baseline first; a folder of `underdog run` is its tuned model, alone both its models.
+    #[arg(required = true, value_name = "RECORD")]
+    pub records: Vec<PathBuf>,
+    /// The score may be lower by so much, as a share: 0.02 is two points. State it before you measure.
+    #[arg(long, value_name = "M")]
+    pub margin: Option<f64>,
+    /// Also compare on each value of this field of meta; `all` for every field with few values.
+    #[arg(long, value_name = "FIELD")]
+    pub by: Vec<String>,
+    /// Field of meta whose equal values stand or fall together [default: group, where samples have it].
+    #[arg(long, value_name = "FIELD")]
+    pub group: Option<String>,
+    /// Look for measured inputs among this task's training rows; where there are any, nothing may be claimed.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<PathBuf>,
+    /// Seed of the bootstrap and permutation draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `underdog plan …`
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// Difference to see, as a share: 0.05 is five points. With --rows: the chance to see it.
+    #[arg(long, short, value_name = "D", allow_negative_numbers = true)]
+    pub difference: Option<f64>,
+    /// Rows there are. Without --difference: the smallest one that they show.
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u64>,
+    /// Accuracy of the baseline, 0 to 1.
+    #[arg(long, short, value_name = "P")]
+    pub accuracy: Option<f64>,
+    /// Correlation between right answers of both, -1 to 1 [default: 0.5].
+    #[arg(long, value_name = "R", allow_negative_numbers = true, conflicts_with_all = ["discordance", "unpaired"])]
+    pub correlation: Option<f64>,
+    /// Share of rows that only one of both gets right, instead of accuracy and correlation.
+    #[arg(long, value_name = "S", conflicts_with = "unpaired")]
+    pub discordance: Option<f64>,
+    /// Both are measured on different rows.
+    #[arg(long)]
+    pub unpaired: bool,
+    /// Chance to see the difference.
+    #[arg(long, default_value_t = 0.8, value_name = "P")]
+    pub power: f64,
+    /// Take what is not known from two records, the baseline first.
+    #[arg(long, num_args = 2, value_names = ["BASE", "CANDIDATE"], conflicts_with_all = ["accuracy", "correlation", "discordance", "unpaired"])]
+    pub from: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub struct Environment {
     pub stop: Arc<AtomicBool>,
     /// Set while nothing is going on but waiting for a person: then Ctrl-C ends the program at once.
     pub idle: Arc<AtomicBool>,
+    /// Columns that a line of output may take: COLUMNS, else 80.
+    pub columns: usize,
 }
 
 impl Environment {
@@ -38,13 +40,18 @@ impl Environment {
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::new(Kind::System, "cannot listen for Ctrl-C").found(e.to_string()))?;
-        Ok(Environment { cache: Cache::at(cache_root()?), stop, idle })
+        Ok(Environment { cache: Cache::at(cache_root()?), stop, idle, columns: columns() })
     }
 
     /// Whether Ctrl-C was pressed.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+fn columns() -> usize {
+    let stated = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    stated.filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 fn cache_root() -> Result<PathBuf> {

@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         Verb::Train(verb) => verbs::train::run(verb, &environment, &output),
         Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
+        Verb::Compare(verb) => verbs::compare::run(verb, &environment, &output),
+        Verb::Plan(verb) => verbs::plan::run(verb, &output),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

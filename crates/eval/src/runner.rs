@@ -1,6 +1,7 @@
 //! The runner: task + samples + candidate → record → metrics. It asks, judges and writes each answer as it comes; the
 //! candidate batches as it likes. What may be concluded from two evaluations is `compare`'s.
 
+use crate::compare::{GROUP, clusters_of};
 use crate::harness::{ANSWERED, Metric, resolve_metrics};
 use crate::model::{Message, Model, Output, Request};
 use crate::record::{Header, RECORD_VERSION, Record, RecordSettings, RecordWriter, SampleRecord};
@@ -99,9 +100,13 @@ impl Evaluation {
         let seed = header.settings.seed;
         let mut metrics = BTreeMap::new();
         for metric in resolve_metrics(&header.harness)? {
-            let values: Vec<f64> =
-                samples.iter().filter_map(|sample| metric.value(&sample.verdicts)).collect();
-            metrics.insert(metric.name.clone(), metric.estimate(&values, seed));
+            let (known, values): (Vec<&SampleRecord>, Vec<f64>) =
+                samples.iter().filter_map(|sample| Some((sample, metric.value(&sample.verdicts)?))).unzip();
+            let estimate = match clusters_of(&known, GROUP) {
+                Some(clusters) => statistics::mean_in_clusters(&values, &clusters, seed),
+                None => metric.estimate(&values, seed),
+            };
+            metrics.insert(metric.name.clone(), estimate);
         }
         let answered = samples.iter().filter(|sample| sample.output.is_some()).count();
         metrics.insert(ANSWERED.to_owned(), statistics::rate(answered, samples.len()));

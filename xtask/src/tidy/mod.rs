@@ -3,6 +3,7 @@
 //!
 //! What the compiler, rustfmt and clippy check already is not repeated here.
 
+mod claims;
 mod crates;
 mod disk;
 mod docs;
@@ -50,7 +51,7 @@ pub fn finding(
 type Check = (&'static str, fn(&Repository) -> Vec<Finding>);
 
 /// All checks, in the order in which they run.
-const CHECKS: [Check; 17] = [
+const CHECKS: [Check; 18] = [
     ("crates depend on each other in one direction", crates::order),
     ("only `cli` parses arguments", crates::arguments),
     ("only `cli` prints, exits and reads the environment", rust::terminal),
@@ -60,6 +61,7 @@ const CHECKS: [Check; 17] = [
     ("no file is too long", rust::length),
     ("nothing unfinished is left", rust::unfinished),
     ("every draw comes from a seed", rust::seeds),
+    ("only `compare` words a claim", claims::elsewhere),
     ("every on-disk type has a version", disk::versions),
     ("no registry is named", text::hosts),
     ("no path of one machine", text::machine_paths),

@@ -1,8 +1,10 @@
 //! One file a verb, and what several verbs do alike.
 
 pub mod chat;
+pub mod compare;
 pub mod eval;
 pub mod models;
+pub mod plan;
 pub mod run;
 pub mod train;
 

@@ -86,7 +86,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         "claims": report.claims,
     });
     output.result(&object, || {
-        let claims: Vec<String> = report.claims.iter().map(|c| c.sentence.clone()).collect();
+        let claims: Vec<String> = report.claims.iter().map(|c| c.sentence().to_owned()).collect();
         format!(
             "{}\n{}\n{}\n\nreport {}",
             score_card(&[("base", &finished.base), ("tuned", &finished.tuned)]),

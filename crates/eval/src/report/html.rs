@@ -148,12 +148,12 @@ fn page(data: &ReportData) -> Result<Page<'_>> {
 /// The claim, cut at its colon into what is said and the facts behind it.
 fn headline(data: &ReportData) -> (String, String, bool) {
     if let Some(claim) = data.claims.first() {
-        let (said, facts) = claim.sentence.split_once(": ").unwrap_or((&claim.sentence, ""));
+        let (said, facts) = claim.sentence().split_once(": ").unwrap_or((claim.sentence(), ""));
         let mut facts = facts.to_owned();
         if let Some(start) = facts.get(..1) {
             facts.replace_range(..1, &start.to_uppercase());
         }
-        return (said.trim_end_matches('.').to_owned() + ".", facts, claim.supported);
+        return (said.trim_end_matches('.').to_owned() + ".", facts, claim.supported());
     }
     let Some(candidate) = data.candidates.first() else { return (String::new(), String::new(), false) };
     let n = candidate.evaluation.n;

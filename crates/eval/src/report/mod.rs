@@ -5,7 +5,7 @@ mod html;
 mod samples;
 mod svg;
 
-use crate::compare::{Claim, Comparisons, claims, compare, leakage};
+use crate::compare::{Claim, CompareSettings, Comparisons, compare, leakage};
 use crate::runner::Evaluation;
 use crate::task::Task;
 use crate::{Error, Kind, Result, files};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The version of [`ReportData`] as JSON.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// Everything a report shows. Make one with [`ReportData::new`], then fill in what training adds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -117,20 +117,21 @@ impl ReportData {
     /// When there is no candidate, there are more than two, the two cannot be compared, or the training rows cannot be
     /// read.
     pub fn new(task: &Task, candidates: Vec<CandidateResult>, seed: u64) -> Result<Self> {
+        let mut shared = 0;
+        for candidate in &candidates {
+            let inputs = candidate.evaluation.samples.iter().map(|sample| &sample.input);
+            shared = shared.max(task.shared_with_training(inputs)?);
+        }
+        let settings = CompareSettings { shared, ..CompareSettings::new(seed) };
         let comparison = match candidates.as_slice() {
             [_] => None,
-            [a, b] => Some(compare(&a.evaluation, &b.evaluation, (&a.role, &b.role), seed)?),
+            [a, b] => Some(compare(&a.evaluation, &b.evaluation, (&a.role, &b.role), &settings)?),
             other => {
                 return Err(Error::new(Kind::Usage, "a report cannot be made of these candidates")
                     .expected("one or two")
                     .found(other.len().to_string()));
             }
         };
-        let mut shared = 0;
-        for candidate in &candidates {
-            let inputs = candidate.evaluation.samples.iter().map(|sample| &sample.input);
-            shared = shared.max(task.shared_with_training(inputs)?);
-        }
         let mut notes = notes(&candidates, comparison.as_ref());
         if shared > 0 {
             let n = candidates.iter().map(|candidate| candidate.evaluation.n).max().unwrap_or(0);
@@ -143,7 +144,7 @@ impl ReportData {
                 description: task.description.clone(),
                 score: task.harness.score().to_owned(),
             },
-            claims: comparison.as_ref().map(|both| claims(both, shared)).unwrap_or_default(),
+            claims: comparison.as_ref().map(Comparisons::claims).unwrap_or_default(),
             fingerprints: fingerprints(&candidates),
             notes,
             comparison,

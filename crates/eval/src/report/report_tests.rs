@@ -22,7 +22,7 @@ fn the_claim_the_numbers_and_every_sample_are_on_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let data = two_candidates(folder.path(), 40);
     let html = data.html().unwrap();
-    assert!(data.claims[0].supported);
+    assert!(data.claims[0].supported());
     assert!(html.contains("<h1>The tuned model is better than the base model at fields.</h1>"), "{html}");
     assert!(html.contains("80.0 % against 10.0 %, +70.0 points"));
     assert_eq!(html.matches("<article").count(), 40);
@@ -116,7 +116,7 @@ fn both_files_are_written_and_the_json_has_the_numbers() {
     data.write(&out).unwrap();
     let json: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    assert_eq!(json["version"], 1);
+    assert_eq!(json["version"], 2);
     assert_eq!(json["comparison"]["score"]["n"], 10);
     assert_eq!(json["candidates"][1]["evaluation"]["score"], 0.8);
     assert!(json["claims"][0]["sentence"].is_string());

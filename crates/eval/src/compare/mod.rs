@@ -1,0 +1,266 @@
+//! Candidates against a baseline on the same samples, and what may be said about them. This is the only room that can say
+//! that one is better: a [`Claim`] is made from a paired test, or says that nothing may be claimed and what it would take.
+//! Numbers of one comparison are made in `cells`, sentences in `claim`; tests and intervals are `statistics`', and how a
+//! claim looks on a page is `report`'s.
+
+mod cells;
+mod claim;
+mod comparison;
+mod slices;
+mod words;
+
+pub(crate) use cells::clusters_of;
+pub(crate) use claim::leakage;
+pub use claim::{Claim, ClaimKind};
+pub use comparison::{CandidateComparisons, Comparison, Comparisons, ManyComparisons};
+pub use slices::{Slice, slice_fields};
+pub(crate) use words::{p_words, percent, points};
+
+use crate::harness::resolve_metrics;
+use crate::record::SampleRecord;
+use crate::runner::Evaluation;
+use crate::statistics;
+use crate::statistics::power::Design;
+use crate::{Error, Kind, Result};
+use cells::Cell;
+
+/// The field of `meta` that says which samples stand or fall together, unless another one is named.
+pub const GROUP: &str = "group";
+/// Stands among [`CompareSettings::by`] for every field with few values.
+pub const ALL_FIELDS: &str = "all";
+
+/// How evaluations are compared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CompareSettings {
+    /// Seed of bootstrap and permutation draws.
+    pub seed: u64,
+    /// Measured inputs that stand in the training rows too; above 0 nothing may be claimed.
+    pub shared: usize,
+    /// The score may be worse by so much (above 0, below 1), stated before anything was measured.
+    pub margin: Option<f64>,
+    /// Fields of `meta` to slice by; [`ALL_FIELDS`] for each with two to eight values.
+    pub by: Vec<String>,
+    /// Field of `meta` whose equal values stand or fall together; [`GROUP`] where samples have one.
+    pub group: Option<String>,
+    /// The candidate (by index) whose score comparison was asked for before anything was measured: that one test needs no
+    /// correction. Where there is one candidate only, it is that one.
+    pub primary: Option<usize>,
+}
+
+impl CompareSettings {
+    /// Settings with nothing but a seed.
+    pub fn new(seed: u64) -> Self {
+        CompareSettings { seed, ..CompareSettings::default() }
+    }
+
+    fn group_field(&self) -> &str {
+        self.group.as_deref().unwrap_or(GROUP)
+    }
+}
+
+/// An evaluation and what it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Its name in sentences and tables.
+    pub name: &'a str,
+    /// What was measured.
+    pub evaluation: &'a Evaluation,
+}
+
+/// Compares two evaluations of the same task on the samples they have in common, called `names.0` (the baseline) and
+/// `names.1`. Slices that the settings ask for are left out; [`compare_many`] has them.
+///
+/// # Errors
+/// As [`compare_many`].
+pub fn compare(
+    baseline: &Evaluation,
+    candidate: &Evaluation,
+    names: (&str, &str),
+    settings: &CompareSettings,
+) -> Result<Comparisons> {
+    let settings = CompareSettings { by: Vec::new(), primary: Some(0), ..settings.clone() };
+    let entry = |name, evaluation| Entry { name, evaluation };
+    let mut all = compare_many(entry(names.0, baseline), &[entry(names.1, candidate)], &settings)?;
+    let only = all.candidates.remove(0);
+    let (score, others): (Vec<_>, Vec<_>) = only.comparisons.into_iter().partition(|c| c.metric == all.score);
+    let score = score.into_iter().next().ok_or_else(|| no_score(&all.score))?;
+    Ok(Comparisons { score, others, only_baseline: only.only_baseline, only_candidate: only.only_candidate })
+}
+
+fn no_score(name: &str) -> Error {
+    Error::new(Kind::Data, "the score names no metric").found(format!("`{name}`"))
+}
+
+/// Compares each candidate with the baseline on the samples that the two have in common: every metric, on all samples and
+/// on every slice. All tests are corrected together by Holm's procedure, but for the score of the primary candidate, which
+/// is the one comparison asked for beforehand.
+///
+/// # Errors
+/// When there is no candidate, evaluations are of different tasks or harnesses, have less than half of their samples in
+/// common, a field to slice or group by is not there, or the margin is not between 0 and 1.
+pub fn compare_many(
+    baseline: Entry<'_>,
+    candidates: &[Entry<'_>],
+    settings: &CompareSettings,
+) -> Result<ManyComparisons> {
+    check_settings(baseline, candidates, settings)?;
+    let header = &baseline.evaluation.header;
+    let score = &header.harness.score;
+    let metrics = resolve_metrics(&header.harness)?;
+    if !metrics.iter().any(|metric| metric.name == *score) {
+        return Err(no_score(score));
+    }
+    let by = fields(&baseline.evaluation.samples, settings);
+    let slicings = by
+        .iter()
+        .map(|field| slices::slicing(&baseline.evaluation.samples, field))
+        .collect::<Result<Vec<_>>>()?;
+    let mut cells: Vec<(&str, Cell)> = Vec::new();
+    let mut results = Vec::new();
+    for entry in candidates {
+        let pairs = common(baseline.evaluation, entry.evaluation)?;
+        let own = cells::cells(&pairs, &metrics, &slicings, settings, score);
+        cells.extend(own.into_iter().map(|cell| (entry.name, cell)));
+        results.push(CandidateComparisons {
+            candidate: entry.name.to_owned(),
+            common: pairs.len(),
+            only_baseline: baseline.evaluation.samples.len() - pairs.len(),
+            only_candidate: entry.evaluation.samples.len() - pairs.len(),
+            comparisons: Vec::new(),
+        });
+    }
+    let primary = settings.primary.or((candidates.len() == 1).then_some(0));
+    let each = cells.len() / candidates.len();
+    let exempt = |index: usize, c: &Comparison| {
+        primary == Some(index / each) && c.slice.is_none() && c.metric == *score
+    };
+    let mut comparisons = cells::measure(&cells, baseline.name, settings.seed);
+    let grouped = comparisons.iter().any(|c| c.clusters.is_some());
+    let corrected_tests = correct_together(&mut comparisons, exempt);
+    for (index, (mut comparison, (_, cell))) in comparisons.into_iter().zip(&cells).enumerate() {
+        cells::plan(&mut comparison, cell);
+        comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, settings.shared));
+        results[index / each].comparisons.push(comparison);
+    }
+    Ok(ManyComparisons {
+        task: header.task.clone(),
+        split: header.split.name().to_owned(),
+        score: score.clone(),
+        baseline: baseline.name.to_owned(),
+        margin: settings.margin,
+        by,
+        group: grouped.then(|| settings.group_field().to_owned()),
+        primary,
+        corrected_tests,
+        candidates: results,
+    })
+}
+
+fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &CompareSettings) -> Result<()> {
+    if candidates.is_empty() {
+        return Err(Error::new(Kind::Usage, "a comparison takes two").expected("a baseline and a candidate"));
+    }
+    if let Some(margin) = settings.margin.filter(|margin| !(*margin > 0.0 && *margin < 1.0)) {
+        return Err(Error::new(Kind::Usage, "the margin of non-inferiority")
+            .expected("above 0 and below 1, such as 0.02")
+            .found(margin.to_string()));
+    }
+    let a = &baseline.evaluation.header;
+    for candidate in candidates {
+        let b = &candidate.evaluation.header;
+        if a.task != b.task || a.harness_fingerprint != b.harness_fingerprint {
+            return Err(Error::new(Kind::Usage, "two runs with different checks cannot be compared")
+                .expected(format!("task `{}`, harness {}", a.task, short(&a.harness_fingerprint)))
+                .found(format!("task `{}`, harness {}", b.task, short(&b.harness_fingerprint)))
+                .hint("measure both with the same task file"));
+        }
+    }
+    if let Some(group) = &settings.group
+        && !baseline.evaluation.samples.iter().any(|sample| sample.meta.contains_key(group))
+    {
+        return Err(Error::new(Kind::Usage, "no sample has the field to group by in its meta")
+            .found(format!("`{group}`")));
+    }
+    Ok(())
+}
+
+/// What the scores of two evaluations say about planning a comparison like theirs: how they differ from sample to sample,
+/// and the difference seen (candidate minus baseline, not to be taken for a result).
+///
+/// # Errors
+/// As [`compare_many`]; when there are fewer than two samples with a score on both sides.
+pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<(Design, f64)> {
+    check_settings(baseline, &[candidate], &CompareSettings::default())?;
+    let header = &baseline.evaluation.header;
+    let metrics = resolve_metrics(&header.harness)?;
+    let score = metrics.iter().find(|m| m.name == header.harness.score);
+    let score = score.ok_or_else(|| no_score(&header.harness.score))?;
+    let pairs = common(baseline.evaluation, candidate.evaluation)?;
+    cells::design(score, &pairs).ok_or_else(|| {
+        Error::new(Kind::Data, "the records are too short to plan from")
+            .expected("two samples with a score on both sides")
+    })
+}
+
+/// The fields to slice by, each once.
+fn fields(samples: &[SampleRecord], settings: &CompareSettings) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for field in &settings.by {
+        let found = match field.as_str() {
+            ALL_FIELDS => slice_fields(samples, settings.group_field()),
+            name => vec![name.to_owned()],
+        };
+        fields.extend(found.into_iter().filter(|name| !fields.contains(name)).collect::<Vec<_>>());
+    }
+    fields
+}
+
+/// The samples in common; at least half of them.
+fn common<'a>(baseline: &'a Evaluation, candidate: &'a Evaluation) -> Result<Vec<cells::Pair<'a>>> {
+    let pairs = cells::pair(&baseline.samples, &candidate.samples);
+    let most = baseline.samples.len().max(candidate.samples.len());
+    if pairs.is_empty() || pairs.len() * 2 < most {
+        return Err(Error::new(Kind::Data, "the two runs have too few samples in common")
+            .expected(format!("at least half of {most}"))
+            .found(pairs.len().to_string())
+            .hint("measure both on the same rows: the same split, --limit and --seed"));
+    }
+    Ok(pairs)
+}
+
+fn short(fingerprint: &str) -> &str {
+    fingerprint.get(..12).unwrap_or(fingerprint)
+}
+
+/// Holm's correction over every test but the exempt ones; gives the number of tests. The one-sided p of non-inferiority
+/// is compared with half the level, so it counts twice its size.
+fn correct_together(comparisons: &mut [Comparison], exempt: impl Fn(usize, &Comparison) -> bool) -> usize {
+    let family: Vec<usize> = (0..comparisons.len()).filter(|&i| !exempt(i, &comparisons[i])).collect();
+    let two_sided = |i: usize| comparisons[i].p;
+    let one_sided = |i: usize| comparisons[i].non_inferiority.as_ref().and_then(|test| test.p);
+    let tests: Vec<(usize, bool, f64)> = family
+        .iter()
+        .flat_map(|&i| {
+            [two_sided(i).map(|p| (i, true, p)), one_sided(i).map(|p| (i, false, (2.0 * p).min(1.0)))]
+        })
+        .flatten()
+        .collect();
+    let corrected = statistics::holm(&tests.iter().map(|(.., p)| *p).collect::<Vec<_>>());
+    for ((index, is_two_sided, _), corrected) in tests.iter().zip(corrected) {
+        let comparison = &mut comparisons[*index];
+        if *is_two_sided {
+            comparison.p_holm = Some(corrected);
+        } else if let Some(test) = &mut comparison.non_inferiority {
+            test.p_holm = Some(corrected / 2.0);
+        }
+    }
+    tests.len()
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "many_tests.rs"]
+mod many_tests;

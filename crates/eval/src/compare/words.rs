@@ -1,0 +1,62 @@
+//! Numbers in sentences: shares, points, p and counts, with no more digits than they deserve.
+
+use super::Comparison;
+
+/// A share as `78.5 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// A difference of shares in points, with its sign; never `-0.0`.
+pub(crate) fn points(difference: f64) -> String {
+    let tenths = (difference * 1000.0).round() / 10.0;
+    if tenths == 0.0 { "0.0".to_owned() } else { format!("{tenths:+.1}").replace('-', "−") }
+}
+
+/// p in words: never 0, and no more digits than it deserves.
+pub(crate) fn p_words(p: f64) -> String {
+    match p {
+        p if p < 0.001 => "p < 0.001".to_owned(),
+        p if p < 0.1 => format!("p = {p:.3}"),
+        p => format!("p = {p:.2}"),
+    }
+}
+
+/// Two leading digits: an estimate of samples has no more.
+pub(crate) fn rounded(count: u64) -> String {
+    let mut unit = 1;
+    while count / unit >= 100 {
+        unit *= 10;
+    }
+    let digits = (count.div_ceil(unit) * unit).to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+impl Comparison {
+    /// The difference in points with its interval, such as `+2.3 [−0.4 to +5.0]`; `-` where there is none.
+    pub fn difference_text(&self) -> String {
+        match (self.difference, self.low, self.high) {
+            (Some(d), Some(low), Some(high)) => {
+                format!("{} [{} to {}]", points(d), points(low), points(high))
+            }
+            (Some(d), ..) => format!("{} (no interval)", points(d)),
+            (None, ..) => "-".to_owned(),
+        }
+    }
+
+    /// p as it counts, corrected where others were tested too, such as `0.031` or `< 0.001`; `-` where there is none.
+    pub fn p_text(&self) -> String {
+        let p = self.p_holm.or(self.p).map(p_words);
+        p.map_or_else(
+            || "-".to_owned(),
+            |text| text.trim_start_matches("p ").trim_start_matches("= ").to_owned(),
+        )
+    }
+}

@@ -1,0 +1,215 @@
+//! How many rows it takes: to see a difference of a given size, or the smallest difference that given rows can show. Normal
+//! approximations throughout: they plan a measurement and conclude nothing. Two-sided at 5 %.
+
+use super::{ALPHA, POWER, mean, variance, z};
+use crate::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
+
+/// More rows than this are no plan.
+const MOST: f64 = 1e12;
+/// The least at which a sign test can reach 5 %: 2 / 2^6.
+const LEAST: u64 = 6;
+
+/// About how many paired samples a two-sided test at 5 % needs to see a difference like this one with 80 % chance
+/// (normal approximation). `None` when nothing differs, or below two samples.
+pub fn rows_needed(differences: &[f64]) -> Option<u64> {
+    rows_needed_at(differences, ALPHA)
+}
+
+/// [`rows_needed`] of a test at another level, as a correction for many tests asks for.
+pub fn rows_needed_at(differences: &[f64], alpha: f64) -> Option<u64> {
+    let (average, variance) = (mean(differences)?, variance(differences)?);
+    if average == 0.0 || alpha <= 0.0 {
+        return None;
+    }
+    let needed = (z(1.0 - alpha / 2.0) + z(POWER)).powi(2) * variance / average.powi(2);
+    (needed < MOST).then(|| (needed.ceil() as u64).max(LEAST))
+}
+
+/// What two candidates have to do with each other, as far as a plan needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Design {
+    /// Yes-or-no answers on the same rows that are right together with this correlation (φ, −1..=1).
+    Correlation {
+        /// Accuracy of the baseline, 0..=1.
+        accuracy: f64,
+        /// φ between the answers.
+        correlation: f64,
+    },
+    /// Yes-or-no answers on the same rows of which this share is right for one of both only.
+    Discordance {
+        /// Share of rows, 0..=1; at least the difference.
+        discordance: f64,
+    },
+    /// Graded answers on the same rows whose differences have this variance.
+    Graded {
+        /// Variance of the differences.
+        variance: f64,
+    },
+    /// Yes-or-no answers on different rows, as many for each.
+    Unpaired {
+        /// Accuracy of the baseline, 0..=1.
+        accuracy: f64,
+    },
+}
+
+/// A plan: so many rows for so small a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What was assumed.
+    pub design: Design,
+    /// The difference, in units of the metric.
+    pub difference: f64,
+    /// Rows, for each of both where they are unpaired.
+    pub rows: u64,
+    /// The chance to see the difference with so many rows.
+    pub power: f64,
+    /// Level of the two-sided test.
+    pub alpha: f64,
+    /// Share of rows on which only one of both is right; `None` where answers are graded or unpaired.
+    pub discordance: Option<f64>,
+}
+
+impl Design {
+    /// The spread of one row's difference when there is none in truth, and when it is `d`; `Err` says what cannot be.
+    fn spreads(&self, d: f64) -> Result<(f64, f64)> {
+        let between = |what: &str, value: f64, low: f64, high: f64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::new(Kind::Usage, format!("the {what} cannot be"))
+                .expected(format!("{low} to {high}"))
+                .found(format!("{value}")))
+        };
+        match *self {
+            Design::Graded { variance } => {
+                between("variance of the differences", variance, 0.0, 4.0)?;
+                Ok((variance.sqrt(), variance.sqrt()))
+            }
+            Design::Unpaired { accuracy } => {
+                between("accuracy", accuracy, 0.0, 1.0)?;
+                between("accuracy with the difference", accuracy + d, 0.0, 1.0)?;
+                let (other, middle) = (accuracy + d, accuracy + d / 2.0);
+                let own = accuracy * (1.0 - accuracy) + other * (1.0 - other);
+                Ok(((2.0 * middle * (1.0 - middle)).sqrt(), own.sqrt()))
+            }
+            Design::Correlation { .. } | Design::Discordance { .. } => {
+                let discordance = self.discordance(d)?.unwrap_or(0.0);
+                Ok((discordance.sqrt(), (discordance - d * d).max(0.0).sqrt()))
+            }
+        }
+    }
+
+    /// Share of rows on which only one of both is right, if the difference is `d`.
+    ///
+    /// # Errors
+    /// Where no two candidates can be like that.
+    pub fn discordance(&self, d: f64) -> Result<Option<f64>> {
+        let discordance = match *self {
+            Design::Discordance { discordance } => discordance,
+            Design::Correlation { accuracy, correlation } => {
+                let other = accuracy + d;
+                let shares = [accuracy, other, correlation.abs()];
+                if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
+                    return Err(Error::new(Kind::Usage, "no two candidates are like that")
+                        .expected("accuracies of 0 to 1 and a correlation of -1 to 1")
+                        .found(format!(
+                            "accuracies {accuracy:.3} and {other:.3}, correlation {correlation}"
+                        )));
+                }
+                let spread = (accuracy * (1.0 - accuracy) * other * (1.0 - other)).sqrt();
+                accuracy * (1.0 - other) + other * (1.0 - accuracy) - 2.0 * correlation * spread
+            }
+            Design::Graded { .. } | Design::Unpaired { .. } => return Ok(None),
+        };
+        // The rows that only the worse one gets right cannot be fewer than none.
+        if discordance < d.abs() - 1e-12 || discordance > 1.0 {
+            return Err(Error::new(Kind::Usage, "no two candidates are like that")
+                .expected(format!("at least {:.1} % of the rows right for one of both only", 100.0 * d.abs()))
+                .found(format!("{:.1} %", 100.0 * discordance))
+                .hint("a lower --correlation or a higher --discordance fits a difference of this size"));
+        }
+        Ok(Some(discordance))
+    }
+
+    /// Rows with which a difference `d` is seen with chance `power`. Paired yes-or-no answers: R. Connor, "Sample size for
+    /// testing differences in proportions for the paired-sample design", 1987.
+    ///
+    /// # Errors
+    /// When `d` is 0, `power` is not between 0.05 and 1, or no two candidates are as the design says.
+    pub fn rows(&self, d: f64, power: f64) -> Result<Plan> {
+        check_power(power)?;
+        if d == 0.0 || !d.is_finite() || d.abs() > 1.0 {
+            return Err(Error::new(Kind::Usage, "a difference to plan for")
+                .expected("one between -1 and 1 that is not 0")
+                .found(d.to_string()));
+        }
+        let (none, some) = self.spreads(d)?;
+        let rows = ((z(1.0 - ALPHA / 2.0) * none + z(power) * some) / d).powi(2);
+        if rows >= MOST {
+            return Err(
+                Error::new(Kind::Usage, "no number of rows shows so small a difference").found(d.to_string())
+            );
+        }
+        let rows = (rows.ceil() as u64).max(LEAST);
+        Ok(Plan {
+            design: *self,
+            difference: d,
+            rows,
+            power,
+            alpha: ALPHA,
+            discordance: self.discordance(d)?,
+        })
+    }
+
+    /// The smallest gain that `rows` show with chance `power`.
+    ///
+    /// # Errors
+    /// When there are too few rows for any, `power` is not between 0.05 and 1, or no two candidates are as the design says.
+    pub fn smallest(&self, rows: u64, power: f64) -> Result<Plan> {
+        check_power(power)?;
+        // A gain that is possible at all: bounded by the accuracy, and by the rows that differ.
+        let most = match *self {
+            Design::Correlation { accuracy, .. } | Design::Unpaired { accuracy } => 1.0 - accuracy,
+            Design::Discordance { discordance } => discordance,
+            Design::Graded { .. } => 1.0,
+        };
+        let seen = |d: f64| self.rows(d, power).is_ok_and(|plan| plan.rows <= rows);
+        // With a correlation, large gains may be impossible: look for one that is seen from below.
+        let Some(high) = (1..=1000).map(|step| most * f64::from(step) / 1000.0).find(|d| seen(*d)) else {
+            return Err(Error::new(Kind::Usage, "so few rows show no difference that is possible")
+                .expected(format!("at least {LEAST} rows, and more for small differences"))
+                .found(rows.to_string()));
+        };
+        let (mut low, mut high) = (high - most / 1000.0, high);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            if middle > 0.0 && seen(middle) { high = middle } else { low = middle }
+        }
+        Ok(Plan { rows, ..self.rows(high, power)? })
+    }
+
+    /// The chance that `rows` show a difference `d`.
+    ///
+    /// # Errors
+    /// Where no two candidates are as the design says.
+    pub fn power(&self, d: f64, rows: u64) -> Result<f64> {
+        let (none, some) = self.spreads(d)?;
+        let distance = (rows as f64).sqrt() * d.abs() - z(1.0 - ALPHA / 2.0) * none;
+        if some <= 0.0 {
+            return Ok(if distance > 0.0 { 1.0 } else { 0.0 });
+        }
+        Ok(Normal::standard().cdf(distance / some))
+    }
+}
+
+fn check_power(power: f64) -> Result<()> {
+    if power > ALPHA && power < 1.0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, "the chance to see the difference")
+        .expected("above 0.05 and below 1")
+        .found(power.to_string()))
+}
