@@ -6,7 +6,7 @@ use crate::harness::{Metric, resolve_metrics};
 use crate::record::SampleRecord;
 use crate::runner::Evaluation;
 use crate::statistics::{self, ALPHA};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, compare_corpus};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -114,12 +114,13 @@ pub fn compare(
     let mut score = None;
     let mut others = Vec::new();
     for metric in resolve_metrics(&a.harness)? {
-        let comparison = compare_metric(&metric, &pairs, names, seed);
-        if metric.name == a.harness.score { score = Some(comparison) } else { others.push(comparison) }
+        let comparison = compare_corpus::compare(&metric, &pairs, names, seed)
+            .unwrap_or_else(|| compare_metric(&metric, &pairs, names, seed));
+        if metric.name == a.harness.score.name() { score = Some(comparison) } else { others.push(comparison) }
     }
     correct_together(&mut others);
     let score = score.ok_or_else(|| {
-        Error::new(Kind::Data, "the score names no metric").found(format!("`{}`", a.harness.score))
+        Error::new(Kind::Data, "the score names no metric").found(format!("`{}`", a.harness.score.name()))
     })?;
     Ok(Comparisons {
         score,
@@ -133,7 +134,7 @@ fn short(fingerprint: &str) -> &str {
     fingerprint.get(..12).unwrap_or(fingerprint)
 }
 
-type Pair<'a> = (&'a SampleRecord, &'a SampleRecord);
+pub(crate) type Pair<'a> = (&'a SampleRecord, &'a SampleRecord);
 
 /// Samples with the same id, input and expected answer on both sides.
 fn pair<'a>(baseline: &'a [SampleRecord], candidate: &'a [SampleRecord]) -> Vec<Pair<'a>> {

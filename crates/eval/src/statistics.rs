@@ -38,9 +38,19 @@ pub struct Estimate {
     pub high: Option<f64>,
     /// Samples it rests on.
     pub n: usize,
+    /// Samples with a check that was asked and gave no number; those without any number are not among the n.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: usize,
+    /// Samples that the checks are not asked of (their `when`); not among the n.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_asked: usize,
     /// Why a number is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Estimate {
@@ -49,7 +59,7 @@ impl Estimate {
             Ok(Interval { low, high }) => (Some(low), Some(high), None),
             Err(reason) => (None, None, Some(reason.to_owned())),
         };
-        Estimate { value, low, high, n, reason }
+        Estimate { value, low, high, n, missing: 0, not_asked: 0, reason }
     }
 }
 
