@@ -40,7 +40,7 @@ pub(crate) fn compare(
         pairs.iter().filter_map(numbers).filter(|(a, b)| higher(*a, *b)).count()
     };
     let (baseline_wins, candidate_wins) = (wins(|a, b| a > b), wins(|a, b| b > a));
-    Some(Comparison {
+    let mut comparison = Comparison {
         metric: metric.name.clone(),
         baseline: names.0.to_owned(),
         candidate: names.1.to_owned(),
@@ -58,7 +58,24 @@ pub(crate) fn compare(
         ties: n - baseline_wins - candidate_wins,
         more_rows_needed: None,
         reason: interval.err().map(str::to_owned),
-    })
+    };
+    if !comparison.is_significant() {
+        comparison.more_rows_needed = more_rows(&comparison);
+    }
+    Some(comparison)
+}
+
+/// About how many more samples it takes to tell a difference of this size with 80 % chance, where the spread shrinks with
+/// the root of n and the interval is 2 · 1.96 standard errors wide (normal approximation). `None` where nothing differs.
+fn more_rows(comparison: &Comparison) -> Option<u64> {
+    let (low, high, difference) = (comparison.low?, comparison.high?, comparison.difference?);
+    if difference == 0.0 {
+        return None;
+    }
+    let (two_sided, power) = (1.959_964, 0.841_621);
+    let error = (high - low) / (2.0 * two_sided);
+    let needed = comparison.n as f64 * ((two_sided + power) * error / difference).powi(2);
+    (needed < 1e12).then(|| (needed.ceil() as u64).saturating_sub(comparison.n as u64).max(1))
 }
 
 /// Two-sided p: how often swapping the outputs on random samples gives a difference as large as the one seen. What was
@@ -133,8 +150,9 @@ mod tests {
         assert!(risen.low.unwrap() < 0.4 && risen.high.unwrap() > 0.4);
         let alike = compared(6, 7);
         assert!(!alike.is_significant() && alike.p.unwrap() > 0.5);
+        assert!(alike.more_rows_needed.unwrap() > 60, "{alike:?}");
         let same = compared(6, 6);
-        assert_eq!((same.p, same.low), (Some(1.0), None));
+        assert_eq!((same.p, same.low, same.more_rows_needed), (Some(1.0), None, None));
         assert_eq!(compared(30, 6), risen, "seeded");
     }
 }

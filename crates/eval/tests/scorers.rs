@@ -4,10 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use serde_json::{Value, json};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use underdog_eval::harness::{Harness, HarnessSpec, Verdicts};
+use underdog_eval::mock::MockModel;
+use underdog_eval::report::{CandidateResult, ReportData};
 use underdog_eval::sample::Sample;
+use underdog_eval::split::ReadOptions;
+use underdog_eval::{EvalSettings, Evaluation, Split, Task, evaluate};
 
 const TOLERANCE: f64 = 1e-6;
 
@@ -173,6 +178,51 @@ fn every_kind() -> Harness {
     ]);
     harness(checks, json!([{"name": "all", "checks": ["*"]}]))
 }
+
+/// A task file with every kind of check, conditions, weights and numbers of the corpus, measured and reported.
+#[test]
+fn a_task_with_every_kind_is_measured_compared_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = (0..24).map(|i| {
+        let (label, tier) = [("x", "hard"), ("y", "easy")][i % 2];
+        let meta = json!({"tier": tier, "references": [label], "facts": {"name": label}, "human": i});
+        json!({"input": format!("input {i}"), "expected": label, "meta": meta}).to_string() + "\n"
+    });
+    let file = folder.path().join("rows.jsonl");
+    std::fs::write(&file, rows.collect::<String>()).unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/task.v1.scorers.toml");
+    let task = Task::load(&data).unwrap().with_data(Split::Test, &file);
+    // Changes only together with HARNESS_VERSION: old and new scores must not be compared.
+    assert_eq!(task.harness.fingerprint(), FINGERPRINT);
+    let set = task.eval_set(Split::Test, &ReadOptions::default()).unwrap();
+    let measure = |name: &str, answer: &str| {
+        let settings =
+            EvalSettings { record_path: folder.path().join(name), resume: false, limit: None, seed: 1 };
+        let mut model = MockModel::constant(name, answer);
+        let evaluation =
+            evaluate(&task, &set, &mut model, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
+        let again = Evaluation::from_record(&settings.record_path).unwrap();
+        assert_eq!(
+            (&again.metrics, again.score),
+            (&evaluation.metrics, evaluation.score),
+            "a record is enough"
+        );
+        CandidateResult { role: name.into(), evaluation }
+    };
+    let (base, tuned) = (measure("base", "<script>alert(1)</script>"), measure("tuned", "x"));
+    assert_eq!(base.evaluation.score, Some(0.0));
+    // Accuracy 1/2 three times, macro F1 (2/3 + 0) / 2 once.
+    assert!((tuned.evaluation.score.unwrap() - (1.5 + 1.0 / 3.0) / 4.0).abs() < 1e-12);
+    let hard = &tuned.evaluation.metrics["hard"];
+    assert_eq!((hard.value, hard.n, hard.not_asked), (Some(1.0), 12, 12));
+    assert_eq!(tuned.evaluation.metrics["with_people"].value, None, "all answers equal");
+    let report = ReportData::new(&task, vec![base, tuned], 1).unwrap();
+    assert!(report.claims[0].supported, "{:?}", report.claims);
+    let html = report.html().unwrap();
+    assert!(!html.contains("<script>alert") && html.contains("&lt;script"));
+}
+
+const FINGERPRINT: &str = "cf3d10b554976dec6b1b3ed019e4d679ac9feb420c306c9615e91affb1adfa5c";
 
 #[test]
 fn hostile_answers_and_rows_get_verdicts_that_can_be_written() {
