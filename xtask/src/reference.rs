@@ -37,7 +37,7 @@ const fn step(script: &'static str, arguments: &'static [&'static str]) -> Step 
 }
 
 /// In this order: later scripts read what earlier ones wrote.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     step("tiny_models.py", &["--goldens", GOLDENS]),
     step("peft_adapters.py", &["--goldens", GOLDENS]),
     step("lora_loss_curve.py", &["tiny", "--goldens", GOLDENS]),
@@ -58,6 +58,12 @@ const STEPS: [Step; 11] = [
         arguments: &["{weights}"],
         output: None,
         needs: Some("llama-cpp-python, `ulimit -s unlimited`"),
+    },
+    Step {
+        script: "scorers_goldens.py",
+        arguments: &[],
+        output: Some("crates/eval/tests/data/scorers.json"),
+        needs: Some("rouge-score, sacrebleu, scikit-learn, scipy"),
     },
 ];
 

@@ -3,18 +3,23 @@
 
 pub mod check;
 pub mod compare;
+pub mod corpus;
+pub mod dates;
 pub mod error;
 pub mod files;
 pub mod harness;
 pub mod json;
+pub mod metric;
 pub mod mock;
 pub mod model;
 pub mod normalise;
+pub mod numbers;
 pub mod random;
 pub mod record;
 pub mod report;
 pub mod runner;
 pub mod sample;
+pub mod score;
 pub mod select;
 pub mod split;
 pub mod statistics;

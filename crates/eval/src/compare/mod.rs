@@ -6,6 +6,7 @@
 mod cells;
 mod claim;
 mod comparison;
+mod corpus;
 mod slices;
 mod words;
 
@@ -105,9 +106,9 @@ pub fn compare_many(
 ) -> Result<ManyComparisons> {
     check_settings(baseline, candidates, settings)?;
     let header = &baseline.evaluation.header;
-    let score = &header.harness.score;
+    let score = header.harness.score.name();
     let metrics = resolve_metrics(&header.harness)?;
-    if !metrics.iter().any(|metric| metric.name == *score) {
+    if !metrics.iter().any(|metric| metric.name == score) {
         return Err(no_score(score));
     }
     let by = fields(&baseline.evaluation.samples, settings);
@@ -132,7 +133,7 @@ pub fn compare_many(
     let primary = settings.primary.or((candidates.len() == 1).then_some(0));
     let each = cells.len() / candidates.len();
     let exempt = |index: usize, c: &Comparison| {
-        primary == Some(index / each) && c.slice.is_none() && c.metric == *score
+        primary == Some(index / each) && c.slice.is_none() && c.metric == score
     };
     let mut comparisons = cells::measure(&cells, baseline.name, settings.seed);
     let grouped = comparisons.iter().any(|c| c.clusters.is_some());
@@ -145,7 +146,7 @@ pub fn compare_many(
     Ok(ManyComparisons {
         task: header.task.clone(),
         split: header.split.name().to_owned(),
-        score: score.clone(),
+        score: score.to_owned(),
         baseline: baseline.name.to_owned(),
         margin: settings.margin,
         by,
@@ -193,8 +194,8 @@ pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<(Design, f64)
     check_settings(baseline, &[candidate], &CompareSettings::default())?;
     let header = &baseline.evaluation.header;
     let metrics = resolve_metrics(&header.harness)?;
-    let score = metrics.iter().find(|m| m.name == header.harness.score);
-    let score = score.ok_or_else(|| no_score(&header.harness.score))?;
+    let score = metrics.iter().find(|m| m.name == header.harness.score.name());
+    let score = score.ok_or_else(|| no_score(header.harness.score.name()))?;
     let pairs = common(baseline.evaluation, candidate.evaluation)?;
     cells::design(score, &pairs).ok_or_else(|| {
         Error::new(Kind::Data, "the records are too short to plan from")
