@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod compare;
+pub mod embedder;
 pub mod error;
 pub mod files;
 pub mod harness;

@@ -10,6 +10,8 @@ pub mod attention;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod gelu;
+pub mod layer_norm;
 pub mod math;
 pub mod matmul;
 pub mod memory;
