@@ -21,7 +21,8 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder,
-each with +ADAPTER for a PEFT adapter folder on top.
+each with +ADAPTER for a PEFT adapter folder on top. To be measured, M can also be a baseline that learns
+from the training rows: majority, nearest:all-minilm-l6-v2 or linear:all-minilm-l6-v2.
 
 Exit codes: 0 done, 2 wrong request, 3 task or data, 4 model files, 5 machine, 130 stopped.";
 
@@ -91,6 +92,9 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
+    /// Show the model the K most similar training rows with their answers before each question.
+    #[arg(long, value_name = "K")]
+    pub shots: Option<usize>,
     /// Rows to measure on: train, validation or test.
     #[arg(long, default_value = "test")]
     pub split: Split,

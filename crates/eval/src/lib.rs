@@ -6,6 +6,7 @@ pub mod check;
 pub mod compare;
 pub mod embedder;
 pub mod error;
+pub mod few_shot;
 pub mod files;
 pub mod harness;
 pub mod json;
