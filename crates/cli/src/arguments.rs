@@ -159,6 +159,9 @@ pub struct RunArguments {
     /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Leave out the baselines (majority, nearest, linear), which are measured besides.
+    #[arg(long)]
+    pub no_baselines: bool,
     /// --limit is on the measured rows; all training rows are used.
     #[command(flatten)]
     pub rows: RowArguments,

@@ -73,10 +73,12 @@ pub fn mean_in_unit(values: &[f64], seed: u64) -> Estimate {
     let few = |end: f64| values.iter().filter(|&&value| value != end).count() < FEW;
     let drawn = bootstrap_mean(values, seed);
     let interval = match value {
-        Some(share) if few(0.0) || few(1.0) => wilson(share, n).map(|wide| match drawn {
-            Ok(drawn) => Interval { low: wide.low.min(drawn.low), high: wide.high.max(drawn.high) },
-            Err(_) => wide,
-        }),
+        Some(share) if (0.0..=1.0).contains(&share) && (few(0.0) || few(1.0)) => {
+            wilson(share, n).map(|wide| match drawn {
+                Ok(drawn) => Interval { low: wide.low.min(drawn.low), high: wide.high.max(drawn.high) },
+                Err(_) => wide,
+            })
+        }
         _ => drawn,
     };
     Estimate::new(value, interval, n)

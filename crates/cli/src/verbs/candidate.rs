@@ -96,6 +96,17 @@ pub fn encoder(name: &str, environment: &Environment, output: &Output) -> Result
     Ok(Arc::new(Mutex::new(Encoder::load(name, &environment.cache)?)))
 }
 
+/// Hands the checks of a task the encoders that they need; a catalogue model that is not in the cache is pulled first.
+///
+/// # Errors
+/// As [`encoder`].
+pub fn attach_encoders(task: &Task, environment: &Environment, output: &Output) -> Result<()> {
+    for name in task.harness.missing_embedders() {
+        task.harness.attach(name, &encoder(name, environment, output)?);
+    }
+    Ok(())
+}
+
 /// Takes `?shots=K` off the end of a reference.
 fn split_shots(reference: &str) -> Result<(&str, Option<usize>)> {
     let Some((base, shots)) = reference.rsplit_once("?shots=") else { return Ok((reference, None)) };

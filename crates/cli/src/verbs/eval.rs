@@ -5,7 +5,7 @@ use crate::environment::{Environment, peak_memory_mib};
 use crate::output::{Output, duration, percent, score_card};
 use crate::progress::Meter;
 use crate::run_folder;
-use crate::verbs::candidate::Candidate;
+use crate::verbs::candidate::{Candidate, attach_encoders};
 use crate::verbs::say_skipped;
 use std::ops::ControlFlow;
 use underdog_eval::Result;
@@ -26,6 +26,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     let options = arguments.rows.options()?;
     let set = task.eval_set(arguments.split, &options)?;
     say_skipped(&set.skipped, output);
+    attach_encoders(&task, environment, output)?;
     let candidate = Candidate {
         reference: &arguments.model,
         shots: arguments.shots,

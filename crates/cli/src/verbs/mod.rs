@@ -1,5 +1,6 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod baselines;
 pub mod candidate;
 pub mod chat;
 pub mod eval;

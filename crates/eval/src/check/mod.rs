@@ -6,7 +6,9 @@ mod exact;
 mod field_exact;
 mod json_schema;
 mod json_valid;
+mod similarity;
 
+use crate::embedder::SharedEmbedder;
 use crate::normalise::Normalisation;
 use crate::sample::Sample;
 use crate::{Error, Kind, Result, json};
@@ -99,6 +101,14 @@ impl<'a> Answer<'a> {
 pub trait Check: fmt::Debug + Send + Sync {
     /// Answers the question for `answer` to `sample`.
     fn judge(&self, sample: &Sample, answer: &Answer<'_>) -> Verdict;
+
+    /// The encoder that the check still lacks, as a model reference; most need none.
+    fn embedder(&self) -> Option<&str> {
+        None
+    }
+
+    /// Hands in the encoder that [`Check::embedder`] names.
+    fn attach(&self, _embedder: &SharedEmbedder) {}
 }
 
 /// A check as it stands in a task file under `[[check]]`.
@@ -145,6 +155,17 @@ pub enum CheckSpec {
         #[serde(default)]
         normalise: Vec<Normalisation>,
     },
+    /// How close in meaning the answer is to the expected one: a number from −1 to 1, or with `at_least` a question.
+    Similarity {
+        /// Name of the check in records and metrics.
+        name: String,
+        /// The cosine from which on an answer passes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_least: Option<f64>,
+        /// The encoder, as a model reference.
+        #[serde(default = "similarity::usual_embedder")]
+        embedder: String,
+    },
 }
 
 /// A check with its name.
@@ -181,6 +202,9 @@ impl CheckSpec {
                     }),
                 });
                 Ok(each.collect())
+            }
+            CheckSpec::Similarity { name, at_least, embedder } => {
+                Ok(one(name, Box::new(similarity::Similarity::new(name, *at_least, embedder)?)))
             }
             CheckSpec::AllFields { name, fields, normalise } => {
                 require_fields(name, fields)?;
