@@ -95,6 +95,9 @@ pub struct EvalArguments {
     /// Show the model the K most similar training rows with their answers before each question.
     #[arg(long, value_name = "K")]
     pub shots: Option<usize>,
+    /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.
+    #[arg(long, value_name = "WHAT")]
+    pub constrain: Option<String>,
     /// Rows to measure on: train, validation or test.
     #[arg(long, default_value = "test")]
     pub split: Split,

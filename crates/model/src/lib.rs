@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod constrain;
 pub mod disk;
 pub mod encoder;
 pub mod generate;

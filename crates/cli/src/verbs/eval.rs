@@ -30,6 +30,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     let candidate = Candidate {
         reference: &arguments.model,
         shots: arguments.shots,
+        constrain: arguments.constrain.as_deref(),
         precision: &arguments.precision,
         task: &task,
         options: &options,

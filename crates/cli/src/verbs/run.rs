@@ -70,6 +70,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
             let candidate = Candidate {
                 reference: &recipe.base,
                 shots: None,
+                constrain: None,
                 precision: &recipe.precision,
                 task: &task,
                 options: &options,

@@ -319,3 +319,23 @@ fn a_similarity_check_gets_its_encoder_from_the_program() {
     home.write("task/task.toml", task.replace(&tiny.display().to_string(), "no-such-encoder"));
     home.run("eval task --model majority --out x").fails(2, &["no-such-encoder"]);
 }
+
+#[test]
+fn constrained_answers_are_labels_of_the_training_rows() {
+    let home = Home::new();
+    let row = |i: usize| format!("{{\"input\": \"n{i}\", \"expected\": \"answer {}\"}}\n", [30, 31][i % 2]);
+    home.write("task/train.jsonl", (0..8).map(row).collect::<String>());
+    let object = home.run("eval task --model TINY --constrain auto --out c --json").json();
+    assert!(object["candidate"].as_str().unwrap().ends_with("?constrain=labels"), "{object}");
+    let record = home.text("c/record.jsonl");
+    let outputs: Vec<Value> =
+        record.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(outputs.len(), 12);
+    for line in &outputs {
+        assert!(["answer 30", "answer 31"].contains(&line["output"].as_str().unwrap()), "{line}");
+    }
+    let again = home.run("eval task --model TINY?constrain=labels --out d --json").json();
+    assert_eq!(again["metrics"], object["metrics"]);
+    home.run("eval task --model TINY --constrain schema --out x").fails(2, &["json_schema"]);
+    home.run("eval task --model TINY --constrain words --out x").fails(2, &["labels, schema or auto"]);
+}
