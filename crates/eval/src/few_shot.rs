@@ -10,7 +10,7 @@ use crate::{Error, Kind, Result, json};
 use std::ops::ControlFlow;
 
 /// Changes when the same rows make other prompts, so that records do not mix.
-const FEW_SHOT_VERSION: u32 = 1;
+const EDITION: u32 = 1;
 
 /// A candidate with examples in front of every question.
 pub struct FewShot<'a> {
@@ -40,8 +40,7 @@ impl<'a> FewShot<'a> {
             return Err(Error::new(Kind::Usage, "examples in the prompt").expected("1 or more").found("0"));
         }
         let questions = user_texts(task, train.samples())?;
-        let vectors =
-            embedder::embed(&embedder, &questions.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let vectors = embedder::embed(&embedder, &questions.iter().map(String::as_str).collect::<Vec<_>>())?;
         let answers = train.samples().iter().map(|sample| task.completion(sample));
         let examples: Vec<(String, String)> = questions
             .into_iter()
@@ -49,7 +48,7 @@ impl<'a> FewShot<'a> {
             .map(|(question, answer)| Ok((question, answer?)))
             .collect::<Result<_>>()?;
         let encoder = embedder::identity(&embedder).fingerprint;
-        let content = serde_json::json!([FEW_SHOT_VERSION, shots, encoder, examples]);
+        let content = serde_json::json!([EDITION, shots, encoder, examples]);
         Ok(FewShot { model, shots, embedder, examples, vectors, fingerprint: json::fingerprint(&content) })
     }
 

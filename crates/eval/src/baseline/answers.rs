@@ -67,7 +67,9 @@ impl Answers {
     /// What is right for another sample, in the numbering of these answers; answers that do not occur here are left out.
     pub fn right(&self, sample: &Sample) -> Vec<usize> {
         match self {
-            Answers::Classes { texts, .. } => texts.binary_search(&sample.expected_text()).into_iter().collect(),
+            Answers::Classes { texts, .. } => {
+                texts.binary_search(&sample.expected_text()).into_iter().collect()
+            }
             Answers::Sets { labels, .. } => places(labels, &labels_of(&sample.expected).unwrap_or_default()),
             Answers::Free => Vec::new(),
         }
@@ -113,8 +115,10 @@ fn sorted<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 fn places(labels: &[String], set: &[&str]) -> Vec<usize> {
-    let found: BTreeSet<usize> =
-        set.iter().filter_map(|label| labels.binary_search_by(|known| known.as_str().cmp(label)).ok()).collect();
+    let found: BTreeSet<usize> = set
+        .iter()
+        .filter_map(|label| labels.binary_search_by(|known| known.as_str().cmp(label)).ok())
+        .collect();
     found.into_iter().collect()
 }
 
@@ -143,7 +147,11 @@ mod tests {
         assert_eq!(answers.right(&samples(&[json!("b")])[0]), [1]);
         assert_eq!(answers.right(&samples(&[json!("new")])[0]), [0usize; 0]);
         let numbers = Answers::of(&samples(&[json!(1), json!(1)]));
-        assert_eq!((numbers.text(&[0]), numbers.targets()), ("1".to_owned(), None), "one class teaches nothing");
+        assert_eq!(
+            (numbers.text(&[0]), numbers.targets()),
+            ("1".to_owned(), None),
+            "one class teaches nothing"
+        );
     }
 
     #[test]
@@ -154,7 +162,10 @@ mod tests {
         assert_eq!(labels.join(" "), "anger joy");
         assert_eq!(of_row, &[vec![0, 1], vec![], vec![1], vec![0]]);
         assert_eq!((answers.text(&[0, 1]), answers.text(&[])), (r#"["anger", "joy"]"#.into(), "[]".into()));
-        assert_eq!(answers.part(&[2]).targets().unwrap(), Targets::Labels { of_row: vec![vec![1]], count: 2 });
+        assert_eq!(
+            answers.part(&[2]).targets().unwrap(),
+            Targets::Labels { of_row: vec![vec![1]], count: 2 }
+        );
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Baselines on a small task with an embedder that counts letters.
+
 use super::*;
 use crate::split::{ReadOptions, Split};
 use crate::test_support::Letters;
@@ -34,12 +36,8 @@ fn score(task: &Task, reference: &str, with_validation: bool) -> f64 {
     let reference = BaselineReference::parse(reference).unwrap();
     let mut baseline = Baseline::learn(&reference, lessons, Some(&embedder())).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let settings = EvalSettings {
-        record_path: folder.path().join("record.jsonl"),
-        resume: false,
-        limit: None,
-        seed: 1,
-    };
+    let settings =
+        EvalSettings { record_path: folder.path().join("record.jsonl"), resume: false, limit: None, seed: 1 };
     let set = task.eval_set(Split::Test, &options).unwrap();
     let evaluation =
         evaluate(task, &set, &mut baseline, &settings, &mut |_| ControlFlow::Continue(())).unwrap();

@@ -192,7 +192,8 @@ mod tests {
         for validation in [None, Some(&validation)] {
             let linear = Linear::fit(&vectors, &classes(&right), validation, 3).unwrap();
             let found = linear.choose(&others);
-            let hits = found.iter().zip(&others_right).filter(|(found, right)| found[..] == [**right]).count();
+            let hits =
+                found.iter().zip(&others_right).filter(|(found, right)| found[..] == [**right]).count();
             assert!(hits >= 57, "{hits} of 60");
             assert_eq!(linear.threshold, None);
         }

@@ -125,7 +125,9 @@ impl Data {
         let block = |rows: &[Vec<f32>]| {
             let mut block = vec![0.0; BLOCK * features];
             for (row, to) in rows.iter().zip(block.chunks_exact_mut(features)) {
-                to.iter_mut().zip(row.iter().zip(mean)).for_each(|(to, (x, mean))| *to = f64::from(*x) - mean);
+                to.iter_mut()
+                    .zip(row.iter().zip(mean))
+                    .for_each(|(to, (x, mean))| *to = f64::from(*x) - mean);
                 to[width] = 1.0;
             }
             block

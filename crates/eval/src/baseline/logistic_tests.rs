@@ -1,3 +1,5 @@
+//! The regression against scikit-learn, and its gradient against differences.
+
 use super::*;
 use serde_json::Value;
 
@@ -49,7 +51,8 @@ fn the_gradient_is_that_of_the_loss() {
     let data = Data::new(&train);
     let shape = Shape { features: data.features, columns: 8 };
     let marks = marks(train.len(), 5, &targets);
-    let weights: Vec<f64> = (0..shape.features * shape.columns).map(|i| ((i * 7) % 11) as f64 * 0.1).collect();
+    let weights: Vec<f64> =
+        (0..shape.features * shape.columns).map(|i| ((i * 7) % 11) as f64 * 0.1).collect();
     let value = |weights: &[f64], gradient: &mut [f64]| {
         sum_over_rows(&data, (Link::Softmax, 5, shape), &marks, weights, gradient)
     };

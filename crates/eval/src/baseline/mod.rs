@@ -28,7 +28,7 @@ use std::time::Instant;
 /// Requests that are answered together.
 const BATCH: usize = 256;
 /// Changes when a baseline answers otherwise to the same rows, so that records do not mix.
-const BASELINE_VERSION: u32 = 1;
+const EDITION: u32 = 1;
 
 /// A baseline as a model reference names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub enum BaselineReference {
 impl BaselineReference {
     /// Reads a model reference; `None` where it names no baseline.
     pub fn parse(text: &str) -> Option<BaselineReference> {
-        let embedder = |start: &str| text.strip_prefix(start).filter(|rest| !rest.is_empty()).map(str::to_owned);
+        let embedder =
+            |start: &str| text.strip_prefix(start).filter(|rest| !rest.is_empty()).map(str::to_owned);
         match text {
             "majority" => Some(BaselineReference::Majority),
             _ => embedder("nearest:")
@@ -156,7 +157,7 @@ impl Baseline {
         };
         let name = reference.to_string();
         let encoder = embedder.map(embedder::identity);
-        let content = serde_json::json!([BASELINE_VERSION, name, encoder.map(|e| e.fingerprint), seen]);
+        let content = serde_json::json!([EDITION, name, encoder.map(|e| e.fingerprint), seen]);
         let fingerprint = json::fingerprint(&content);
         Ok(Baseline { identity: Identity { name, fingerprint }, embedder: embedder.cloned(), knowledge })
     }

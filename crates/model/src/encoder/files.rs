@@ -170,7 +170,7 @@ impl Config {
         expect("the encoder has other positions", "absolute", positions)?;
         let sizes = [self.width, self.ffn, self.positions, self.heads, self.layers, self.vocab, self.types];
         let sane = sizes.iter().all(|&size| (1..=1 << 24).contains(&size)) && self.layers <= 1024;
-        if !sane || self.width % self.heads != 0 {
+        if !sane || !self.width.is_multiple_of(self.heads) {
             return Err(unknown(
                 "the sizes of the encoder do not fit together",
                 "sizes of 1 or more, and a width that its heads divide",
