@@ -21,7 +21,8 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder,
-each with +ADAPTER for a PEFT adapter folder on top.
+each with +ADAPTER for a PEFT adapter folder on top. To be measured, M can also be a baseline that learns
+from the training rows: majority, nearest:all-minilm-l6-v2 or linear:all-minilm-l6-v2.
 
 Exit codes: 0 done, 2 wrong request, 3 task or data, 4 model files, 5 machine, 130 stopped.";
 
@@ -95,6 +96,12 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
+    /// Show the model the K most similar training rows with their answers before each question.
+    #[arg(long, value_name = "K")]
+    pub shots: Option<usize>,
+    /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.
+    #[arg(long, value_name = "WHAT")]
+    pub constrain: Option<String>,
     /// Rows to measure on: train, validation or test.
     #[arg(long, default_value = "test")]
     pub split: Split,
@@ -159,6 +166,9 @@ pub struct RunArguments {
     /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Leave out the baselines (majority, nearest, linear), which are measured besides.
+    #[arg(long)]
+    pub no_baselines: bool,
     /// --limit is on the measured rows; all training rows are used.
     #[command(flatten)]
     pub rows: RowArguments,

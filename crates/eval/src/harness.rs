@@ -2,6 +2,7 @@
 //! object measures candidates here and, later, filters data, rewards and gates; there is no second implementation.
 
 use crate::check::{Answer, CheckEntry, Kept, NamedCheck, Verdict, When, not_asked};
+use crate::embedder::SharedEmbedder;
 use crate::sample::Sample;
 use crate::score::{ScoreSpec, WEIGHTED};
 use crate::{Error, Kind, Result, json};
@@ -59,6 +60,34 @@ impl Harness {
         let metrics = resolve_metrics(&spec)?;
         let fingerprint = fingerprint(&spec)?;
         Ok(Harness { spec, checks, metrics, fingerprint })
+    }
+
+    /// The encoders that checks still lack, as model references, each once.
+    pub fn missing_embedders(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.checks.iter().filter_map(|(named, _)| named.check.embedder()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Hands the encoder called `name` to the checks that lack it.
+    pub fn attach(&self, name: &str, embedder: &SharedEmbedder) {
+        let lacking = self.checks.iter().filter(|(named, _)| named.check.embedder() == Some(name));
+        lacking.for_each(|(named, _)| named.check.attach(embedder));
+    }
+
+    /// Nothing is lacking for judging.
+    ///
+    /// # Errors
+    /// When a check lacks its encoder.
+    pub fn require_embedders(&self) -> Result<()> {
+        match self.missing_embedders().first() {
+            None => Ok(()),
+            Some(name) => Err(Error::new(Kind::Usage, "a check of this task needs an encoder")
+                .expected(format!("`{name}`"))
+                .hint(format!("underdog models pull {name}"))),
+        }
     }
 
     /// What every check finds about one output.
@@ -263,5 +292,24 @@ mod tests {
         assert!(refused(|spec| spec.metric[1].name = "fields".into()).contains("`fields` twice"));
         assert!(refused(|spec| spec.metric[1].name = ANSWERED.into()).contains("`answered` twice"));
         assert!(refused(|spec| spec.check.push(spec.check[0].clone())).contains("`valid` twice"));
+    }
+
+    #[test]
+    fn an_encoder_that_is_lacking_is_named_until_it_is_there() {
+        let spec = json!({"score": "mean",
+            "check": [{"name": "close", "kind": "similarity", "embedder": "letters"}],
+            "metric": [{"name": "mean", "checks": ["close"]}]});
+        let harness = Harness::new(serde_json::from_value(spec).unwrap()).unwrap();
+        assert_eq!(harness.missing_embedders(), ["letters"]);
+        let error = harness.require_embedders().unwrap_err();
+        assert_eq!(error.facts().hint.as_deref(), Some("underdog models pull letters"));
+        let embedder: SharedEmbedder =
+            std::sync::Arc::new(std::sync::Mutex::new(crate::test_support::Letters));
+        harness.attach("other", &embedder);
+        assert!(harness.require_embedders().is_err());
+        harness.attach("letters", &embedder);
+        harness.require_embedders().unwrap();
+        let sample = Sample { expected: json!("ab"), ..sample() };
+        assert_eq!(harness.judge(&sample, "c")["close"].number(), Some(0.0));
     }
 }

@@ -1,11 +1,14 @@
 //! The harness and everything that is concluded from it: tasks and samples, checks and metrics, records, statistics,
 //! claims and the report. It knows no tensors and no server; a candidate is the trait [`model::Model`].
 
+pub mod baseline;
 pub mod check;
 pub mod compare;
 pub mod corpus;
 pub mod dates;
+pub mod embedder;
 pub mod error;
+pub mod few_shot;
 pub mod files;
 pub mod harness;
 pub mod json;

@@ -147,6 +147,7 @@ pub fn evaluate(
     settings: &EvalSettings,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Evaluation> {
+    task.harness.require_embedders()?;
     let samples = match settings.limit {
         Some(limit) => select::random_subset(set.samples.iter().collect(), limit, settings.seed)?,
         None => set.samples.iter().collect(),

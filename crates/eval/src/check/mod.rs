@@ -26,15 +26,17 @@ pub mod regex;
 pub mod rouge;
 mod sequence;
 pub mod sides;
+mod similarity;
 mod token_f1;
 mod verdict;
 mod when;
 mod words;
 
-pub use verdict::{Evidence, Verdict};
+pub use verdict::{Evidence, Kept, Verdict};
 pub(crate) use when::not_asked;
 pub use when::{CheckEntry, When};
 
+use crate::embedder::SharedEmbedder;
 use crate::normalise::Normalisation;
 use crate::sample::Sample;
 use crate::{Error, Kind, Result, json};
@@ -95,6 +97,14 @@ pub trait Check: fmt::Debug + Send + Sync {
     fn judge_missing(&self, sample: &Sample, reason: &str) -> Verdict {
         self.judge(sample, &Answer::new("")).unanswered(reason)
     }
+
+    /// The encoder that the check still lacks, as a model reference; most need none.
+    fn embedder(&self) -> Option<&str> {
+        None
+    }
+
+    /// Hands in the encoder that [`Check::embedder`] names.
+    fn attach(&self, _embedder: &SharedEmbedder) {}
 }
 
 /// A check as it stands in a task file under `[[check]]`.
@@ -177,23 +187,17 @@ pub enum CheckSpec {
     Chrf(sides::TextSpec),
     /// A number that stands in the row.
     Given(given::GivenSpec),
-}
-
-/// What a kind of check keeps for numbers of the corpus (see [`Evidence`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Nothing.
-    Nothing,
-    /// [`Evidence::Labels`].
-    Labels,
-    /// [`Evidence::Hits`].
-    Hits,
-    /// [`Evidence::Numbers`].
-    Numbers,
-    /// [`Evidence::Counts`] of BLEU.
-    Bleu,
-    /// [`Evidence::Counts`] of chrF.
-    Chrf,
+    /// How close in meaning the answer is to the expected one: a number from −1 to 1, or with `at_least` a question.
+    Similarity {
+        /// Name of the check in records and metrics.
+        name: String,
+        /// The cosine from which on an answer passes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_least: Option<f64>,
+        /// The encoder, as a model reference.
+        #[serde(default = "similarity::usual_embedder")]
+        embedder: String,
+    },
 }
 
 /// A check with its name.
@@ -230,6 +234,9 @@ impl CheckSpec {
                     }),
                 });
                 Ok(each.collect())
+            }
+            CheckSpec::Similarity { name, at_least, embedder } => {
+                Ok(one(name, Box::new(similarity::Similarity::new(name, *at_least, embedder)?)))
             }
             CheckSpec::AllFields { name, fields, normalise } => {
                 require_some(name, "fields", fields.len())?;
@@ -273,6 +280,7 @@ impl CheckSpec {
             | CheckSpec::JsonSchema { .. }
             | CheckSpec::FieldExact { .. }
             | CheckSpec::AllFields { .. }
+            | CheckSpec::Similarity { .. }
             | CheckSpec::Facts(_) => unreachable!("`build` makes these itself"),
         })
     }
@@ -284,6 +292,7 @@ impl CheckSpec {
             | CheckSpec::JsonValid { name }
             | CheckSpec::JsonSchema { name, .. }
             | CheckSpec::FieldExact { name, .. }
+            | CheckSpec::Similarity { name, .. }
             | CheckSpec::AllFields { name, .. } => name,
             CheckSpec::Regex(spec) => &spec.name,
             CheckSpec::Contains(spec) => &spec.name,

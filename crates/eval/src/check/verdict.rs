@@ -78,6 +78,23 @@ pub enum Evidence {
     Counts(Vec<u64>),
 }
 
+/// What a kind of check keeps for numbers of the corpus (see [`Evidence`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing.
+    Nothing,
+    /// [`Evidence::Labels`].
+    Labels,
+    /// [`Evidence::Hits`].
+    Hits,
+    /// [`Evidence::Numbers`].
+    Numbers,
+    /// [`Evidence::Counts`] of BLEU.
+    Bleu,
+    /// [`Evidence::Counts`] of chrF.
+    Chrf,
+}
+
 impl Verdict {
     /// The output passed.
     pub fn pass() -> Self {
