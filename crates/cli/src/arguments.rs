@@ -42,6 +42,10 @@ pub enum Verb {
     Chat(ChatArguments),
     /// Compare records with a baseline and say what may be claimed.
     Compare(CompareArguments),
+    /// Make the report again from records.
+    Report(ReportArguments),
+    /// Show the runs of a folder in the browser, with a leaderboard and live progress.
+    View(ViewArguments),
     /// How many rows a comparison takes, or what given rows can show.
     Plan(PlanArguments),
 }
@@ -216,6 +220,37 @@ pub struct CompareArguments {
     /// Seed of the bootstrap and permutation draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `underdog report …`
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The folder of a run, or records: the last is what the report is about, unless one is called tuned.jsonl.
+    #[arg(required = true, value_name = "RECORD")]
+    pub records: Vec<PathBuf>,
+    /// The page to write [default: report.html in the folder of the run, else here].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Look for measured inputs among this task's training rows; where there are any, nothing may be claimed.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<PathBuf>,
+    /// Seed of the bootstrap and permutation draws [default: the records'].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `underdog view …`
+#[derive(Debug, Args)]
+pub struct ViewArguments {
+    /// Folder with runs somewhere in it.
+    #[arg(default_value = "underdog-runs")]
+    pub folder: PathBuf,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 7423, value_name = "N")]
+    pub port: u16,
+    /// Address to listen on. Anyone who reaches another one than this machine's own can read the runs.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: std::net::IpAddr,
 }
 
 /// `underdog plan …`

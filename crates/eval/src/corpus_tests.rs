@@ -81,8 +81,11 @@ fn intervals_are_seeded_and_missing_where_redrawing_shows_nothing() {
     assert_eq!((draw(0, 3), draw(1, 3)), (Err(NOT_ENOUGH), Err(ONE)));
     // Forty samples in four groups say less than forty samples.
     let groups = Clusters::new(&(0..40).map(|i| Some(i / 10)).collect::<Vec<_>>());
-    let wide = bootstrap(40, Some(&groups), &Draws { seed: 3, count: 1_000 }, &statistic).unwrap();
-    assert!(wide.high - wide.low > 1.2 * (interval.high - interval.low), "{wide:?} {interval:?}");
+    let alike: Vec<_> = (0..40).map(|i| (f64::from(i / 10), [1.0, 0.0, 3.0, 2.0][i as usize / 10])).collect();
+    let by_group = Statistic::new(CorpusNumber::Spearman, &pairs(&alike));
+    let of = |groups| bootstrap(40, groups, &Draws { seed: 3, count: 1_000 }, &by_group).unwrap();
+    let (wide, narrow) = (of(Some(&groups)), of(None));
+    assert!(wide.high - wide.low > 2.0 * (narrow.high - narrow.low), "{wide:?} {narrow:?}");
     let one = Clusters::new(&[Some(0); 40]);
     let refused = bootstrap(40, Some(&one), &Draws::new(3), &statistic).unwrap_err();
     assert!(refused.contains("not enough clusters"));

@@ -288,7 +288,8 @@ impl Metric {
         self.checks().iter().any(|name| !matches!(verdicts.get(*name), Some(Verdict::NotAsked { .. })))
     }
 
-    fn checks(&self) -> Vec<&String> {
+    /// Names of the checks that it is made of.
+    pub fn checks(&self) -> Vec<&String> {
         match &self.form {
             Form::Checks { checks, .. } => checks.iter().collect(),
             Form::Weighted(parts) => parts.iter().flat_map(|(part, _)| part.checks()).collect(),

@@ -207,7 +207,7 @@ fn a_task_with_every_kind_is_measured_compared_and_reported() {
             (&evaluation.metrics, evaluation.score),
             "a record is enough"
         );
-        CandidateResult { role: name.into(), evaluation }
+        CandidateResult { role: name.into(), evaluation, bytes: None }
     };
     let (base, tuned) = (measure("base", "<script>alert(1)</script>"), measure("tuned", "x"));
     assert_eq!(base.evaluation.score, Some(0.0));
@@ -217,9 +217,9 @@ fn a_task_with_every_kind_is_measured_compared_and_reported() {
     assert_eq!((hard.value, hard.n, hard.not_asked), (Some(1.0), 12, 12));
     assert_eq!(tuned.evaluation.metrics["with_people"].value, None, "all answers equal");
     let report = ReportData::new(&task, vec![base, tuned], 1).unwrap();
-    assert!(report.claims[0].supported, "{:?}", report.claims);
+    assert!(report.claims[0].supported(), "{:?}", report.claims);
     let html = report.html().unwrap();
-    assert!(!html.contains("<script>alert") && html.contains("&lt;script"));
+    assert!(!html.contains("<script>alert") && html.contains(r"\u003cscript\u003ealert"));
 }
 
 const FINGERPRINT: &str = "cf3d10b554976dec6b1b3ed019e4d679ac9feb420c306c9615e91affb1adfa5c";

@@ -7,8 +7,10 @@ pub mod compare;
 pub mod eval;
 pub mod models;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod train;
+pub mod view;
 
 use crate::arguments::RowArguments;
 use crate::environment::Environment;

@@ -3,6 +3,7 @@
 use crate::arguments::RunArguments;
 use crate::environment::{Environment, machine, reset_peak_memory};
 use crate::output::{Output, score_card};
+use crate::records::candidate_bytes;
 use crate::run_folder;
 use crate::verbs::baselines::{Measured, measure_baselines};
 use crate::verbs::candidate::{Candidate, attach_encoders};
@@ -89,6 +90,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         summary,
         precision: model.precision(),
         baselines: baselines.evaluations,
+        environment,
     };
     let mut notes: Vec<String> =
         [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
@@ -133,6 +135,7 @@ struct Finished<'a> {
     summary: Summary,
     precision: Precision,
     baselines: Vec<(&'static str, Evaluation)>,
+    environment: &'a Environment,
 }
 
 impl Finished<'_> {
@@ -144,11 +147,12 @@ impl Finished<'_> {
 
     /// Makes and writes the report; gives it and the path of its page.
     fn report(&self, arguments: &RunArguments, notes: &[String]) -> Result<(ReportData, PathBuf)> {
-        let candidate = |role: &str, evaluation: &Evaluation| CandidateResult {
+        let candidate = |(role, evaluation): (&str, &Evaluation)| CandidateResult {
             role: role.into(),
             evaluation: evaluation.clone(),
+            bytes: candidate_bytes(&evaluation.candidate, &self.environment.cache),
         };
-        let candidates = vec![candidate("base", &self.base), candidate("tuned", &self.tuned)];
+        let candidates = self.candidates().into_iter().map(candidate).collect();
         let mut report = ReportData::new(self.task, candidates, self.recipe.seed)?;
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();

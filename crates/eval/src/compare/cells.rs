@@ -60,7 +60,8 @@ pub(super) fn cells(
             let part: Vec<Pair<'_>> = pairs.iter().filter(inside).copied().collect();
             let on_slice =
                 |metric| Cell { slice: Some(slice.clone()), ..cell(metric, &part, settings.group_field()) };
-            cells.extend(metrics.iter().map(on_slice));
+            let wanted = |metric: &&Metric| !settings.slices_of_score || metric.name == score;
+            cells.extend(metrics.iter().filter(wanted).map(on_slice));
         }
     }
     cells
@@ -174,23 +175,23 @@ fn count(values: &[f64], which: impl Fn(f64) -> bool) -> usize {
     values.iter().filter(|value| which(**value)).count()
 }
 
-/// Interval, test and effect of each cell, called `names.0` (the baseline) and the name that goes with it. All cells are
-/// redrawn together. Neither corrected nor concluded from yet.
-pub(super) fn measure(cells: &[(&str, Cell)], baseline: &str, seed: u64) -> Vec<Comparison> {
+/// Interval, test and effect of each cell, which comes with the names of baseline and candidate. All cells are redrawn
+/// together. Neither corrected nor concluded from yet.
+pub(super) fn measure(cells: &[((&str, &str), Cell)], seed: u64) -> Vec<Comparison> {
     let draws = Draws::new(seed);
     let columns: Vec<Column<'_>> = cells.iter().flat_map(|(_, cell)| cell.columns()).collect();
     let drawn = statistics::bootstrap_means(&columns, &draws);
     cells
         .iter()
         .zip(drawn.chunks_exact(3).zip(columns.chunks_exact(3)))
-        .map(|((candidate, cell), (drawn, columns))| {
+        .map(|(((baseline, candidate), cell), (drawn, columns))| {
             let interval = paired::guarded_difference(&columns[0], drawn[0]);
             let (test, p) = cell.test(&draws);
             let (baseline_wins, candidate_wins) =
                 (count(&cell.differences, |d| d < 0.0), count(&cell.differences, |d| d > 0.0));
             let mut comparison = Comparison {
                 metric: cell.metric.clone(),
-                baseline: baseline.to_owned(),
+                baseline: (*baseline).to_owned(),
                 candidate: (*candidate).to_owned(),
                 slice: cell.slice.clone(),
                 n: cell.differences.len(),
@@ -248,7 +249,7 @@ pub(super) fn plan(comparison: &mut Comparison, cell: &Cell) {
 pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>]) -> Option<(Design, f64)> {
     let cell = cell(metric, pairs, "");
     if cell.corpus.is_some() {
-        let comparison = measure(&[("", cell)], "", 0).remove(0);
+        let comparison = measure(&[(("", ""), cell)], 0).remove(0);
         let variance = corpus::error(&comparison)?.powi(2) * comparison.n as f64;
         return Some((Design::Graded { variance }, comparison.difference?));
     }

@@ -38,18 +38,15 @@ impl Corpus {
         let samples: Vec<usize> = (0..n).collect();
         let values = self.both(&samples);
         comparison.n = n;
-        comparison.reason = None;
         comparison.test = "paired randomisation test".to_owned();
         let pairs = match values {
-            Err(reason) => {
-                comparison.reason = Some(reason.to_owned());
-                Vec::new()
-            }
-            Ok(_) if n < 2 => {
-                comparison.reason = Some(not_enough(n).to_owned());
-                Vec::new()
-            }
-            Ok(_) => redrawn.numbers(&draws, |chosen| self.both(chosen).ok()),
+            Ok(_) if n >= 2 => redrawn.numbers(&draws, |chosen| self.both(chosen).ok()),
+            _ => Vec::new(),
+        };
+        comparison.reason = match values {
+            _ if n < 2 => Some(not_enough(n).to_owned()),
+            Err(reason) => Some(reason.to_owned()),
+            Ok(_) => None,
         };
         if let Ok((a, b)) = values {
             comparison.baseline_value = Some(a);
