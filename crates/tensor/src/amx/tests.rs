@@ -1,3 +1,5 @@
+//! Products on tiles against the plain ones on rounded factors.
+
 use super::*;
 use crate::matmul::{self, MatMut, Threads};
 use underdog_testkit::{hashed_values, relative_error};
