@@ -137,6 +137,20 @@ pub fn send(stream: &mut TcpStream, response: &Response, head_only: bool) {
     let _ = sent.and_then(|()| stream.flush());
 }
 
+/// Ends a connection whose request was not read to its end: closing it at once would take the answer back.
+pub fn finish(stream: &mut TcpStream) {
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut part = [0; 4096];
+    let start = Instant::now();
+    let mut left = 8 * LONGEST_HEAD;
+    while let Ok(n) = stream.read(&mut part) {
+        if n == 0 || n > left || start.elapsed() > PATIENCE {
+            break;
+        }
+        left -= n;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

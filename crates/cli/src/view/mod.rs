@@ -97,7 +97,10 @@ impl Server {
 fn answer(shown: &Shown, stream: &mut TcpStream) {
     match http::read(stream) {
         Ok(request) => http::send(stream, &shown.respond(&request), request.head_only),
-        Err(refusal) => http::send(stream, &refusal, false),
+        Err(refusal) => {
+            http::send(stream, &refusal, false);
+            http::finish(stream);
+        }
     }
 }
 
