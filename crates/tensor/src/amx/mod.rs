@@ -32,7 +32,7 @@ pub fn available() -> bool {
     {
         use std::sync::OnceLock;
         static ANSWER: OnceLock<bool> = OnceLock::new();
-        *ANSWER.get_or_init(kernel::ask)
+        *ANSWER.get_or_init(|| crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::ask())
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     false
