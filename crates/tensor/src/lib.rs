@@ -14,4 +14,6 @@ pub mod math;
 pub mod matmul;
 pub mod memory;
 pub mod norm;
+pub mod pool;
+pub mod quantised;
 pub mod rope;
