@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod amx;
 pub mod attention;
+pub mod attention_rows;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;

@@ -7,12 +7,13 @@
 //! The bound: with `a` the largest |x| in a block of 32, a rounded value is off by at most a/254, so an output is off by at
 //! most Σ over blocks of a/254 · Σ|w|, plus f32 rounding. The tests hold every instruction set to it.
 //!
-//! Products of many rows are left to others: [`Matrix::rows`] gives f32 values a panel at a time.
+//! Products of many rows are made a panel of f32 or bf16 weights at a time, in [`panels`].
 
 pub mod activation;
 mod dequantise;
 mod kernel;
 mod pack;
+pub mod panels;
 
 use crate::pool::{Pool, share};
 use activation::Rounded;
