@@ -2,11 +2,16 @@
 //! formats for weights go here and nowhere else.
 
 use crate::lora::Pair;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::cross_entropy::Head;
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
+use underdog_tensor::pool::Pool;
+use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
+
+/// Up to so many rows meet quantised weights as 8-bit integers, block by block; more meet them dequantised.
+const FEW_ROWS: usize = 32;
 
 /// The number format in which frozen weights are multiplied. Sums, activations and everything trained stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,16 +20,20 @@ pub enum Precision {
     F32,
     /// Weights and the rows they meet are rounded to bf16; products are exact and sums are f32. Needs AMX.
     Bf16,
+    /// Weights stay in the blocks that the file has. Few rows, as in decoding, are rounded to 8-bit integers per 32 values;
+    /// many rows meet dequantised weights, in bf16 where the CPU has AMX. Weights that are not in blocks are f32.
+    Native,
 }
 
 impl Precision {
-    /// Parses `f32`, `bf16` or `auto`, which is bf16 where the CPU has AMX and f32 elsewhere.
+    /// Parses `f32`, `bf16`, `native` or `auto`, which is bf16 where the CPU has AMX and f32 elsewhere.
     ///
     /// # Errors
     /// Any other text, or `bf16` on a CPU without AMX.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "f32" => Ok(Precision::F32),
+            "native" => Ok(Precision::Native),
             "auto" if !amx::available() => Ok(Precision::F32),
             "auto" => Ok(Precision::Bf16),
             "bf16" if amx::available() => Ok(Precision::Bf16),
@@ -32,7 +41,7 @@ impl Precision {
                 .found("a CPU or a kernel without it")
                 .hint("use auto or f32")),
             other => Err(Error::new(Kind::Usage, "precision")
-                .expected("auto, f32 or bf16")
+                .expected("auto, f32, bf16 or native")
                 .found(format!("`{other}`"))),
         }
     }
@@ -42,6 +51,7 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Native => "native",
         }
     }
 }
@@ -53,6 +63,8 @@ enum Weight {
     F32(Vec<f32>),
     /// Packed for `x Wᵀ`, and for `dy W` once training asks for it.
     Bf16 { forward: Packed, backward: OnceLock<Packed> },
+    /// In the blocks of the file.
+    Blocks { matrix: Arc<Matrix>, pool: Arc<Pool> },
 }
 
 /// A frozen weight and its shape.
@@ -72,22 +84,42 @@ impl Linear {
         let view = Mat::new(&weight, output, input);
         let weight = match precision {
             Precision::Bf16 => Weight::Bf16 { forward: Packed::pack(view.t()), backward: OnceLock::new() },
-            Precision::F32 => Weight::F32(weight),
+            Precision::F32 | Precision::Native => Weight::F32(weight),
         };
         Linear { weight, input, output }
+    }
+
+    /// From a weight that stays in its blocks; products of few rows run on `pool`.
+    pub fn blocks(matrix: Arc<Matrix>, pool: Arc<Pool>) -> Self {
+        let (output, input) = matrix.shape();
+        Linear { weight: Weight::Blocks { matrix, pool }, input, output }
+    }
+
+    /// Bytes that a product reads of the weight.
+    pub fn bytes(&self) -> usize {
+        match &self.weight {
+            Weight::F32(weight) => weight.len() * 4,
+            Weight::Bf16 { .. } => self.input * self.output * 2,
+            Weight::Blocks { matrix, .. } => matrix.bytes(),
+        }
     }
 
     /// `y = x Wᵀ`, with `x [T, input]` and `y [T, output]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.input;
         let mut y = vec![0.0; rows * self.output];
-        let x = Mat::new(x, rows, self.input);
+        let (rows_of_x, x) = (x, Mat::new(x, rows, self.input));
         match &self.weight {
             Weight::F32(weight) => {
                 let weight = Mat::new(weight, self.output, self.input);
                 matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight.t(), Threads::All);
             }
             Weight::Bf16 { forward, .. } => amx::matmul(&mut y, Into::Set, x, forward),
+            Weight::Blocks { matrix, .. } if rows > FEW_ROWS => panels::product(matrix, rows_of_x, &mut y),
+            Weight::Blocks { matrix, pool } => {
+                let x = Rounded::new(rows_of_x, self.input);
+                quantised::products(pool, &x, &mut [Product { weight: matrix, y: &mut y }]);
+            }
         }
         y
     }
@@ -95,7 +127,7 @@ impl Linear {
     /// `dx += dy W`, with `dy [T, output]` and `dx [T, input]`.
     pub fn product_backward(&self, dx: &mut [f32], dy: &[f32]) {
         let rows = dy.len() / self.output;
-        let dy = Mat::new(dy, rows, self.output);
+        let (rows_of_dy, dy) = (dy, Mat::new(dy, rows, self.output));
         match &self.weight {
             Weight::F32(weight) => {
                 let weight = Mat::new(weight, self.output, self.input);
@@ -104,6 +136,7 @@ impl Linear {
             Weight::Bf16 { forward, backward } => {
                 amx::matmul(dx, Into::Add, dy, backward.get_or_init(|| forward.transposed()));
             }
+            Weight::Blocks { matrix, .. } => panels::product_backward(matrix, dx, rows_of_dy),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod amx;
 pub mod attention;
 pub mod attention_rows;
+pub mod ceilings;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;

@@ -1,6 +1,8 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod bench;
 pub mod chat;
+pub mod doctor;
 pub mod eval;
 pub mod models;
 pub mod run;

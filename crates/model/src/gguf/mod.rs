@@ -17,7 +17,7 @@ use memmap2::Mmap;
 use underdog_eval::{Error, Kind, Result};
 
 pub use dequantize::{TensorType, dequantize};
-pub(crate) use names::{is_permuted, is_superfluous, tensor_name, unpermute};
+pub(crate) use names::{is_permuted, is_superfluous, permute_rows, tensor_name, unpermute, unpermute_rows};
 pub(crate) use settings::config;
 
 /// One metadata value. Integers of all widths are widened; an array of integers that all fit is kept as `i32`.

@@ -5,9 +5,11 @@ use super::{Keep, LayerWeights};
 use crate::lora::{Lora, Module, Pair};
 use underdog_tensor::activation::{self, Gate};
 use underdog_tensor::attention::{self, Heads, Run};
+use underdog_tensor::attention_rows;
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
+use underdog_tensor::pool::Pool;
 use underdog_tensor::rope::{Angles, Turn, rotate};
 
 /// Everything a layer needs besides its input.
@@ -21,6 +23,8 @@ pub(super) struct Scope<'a> {
     pub heads: Heads,
     pub gate: Gate,
     pub eps: f32,
+    /// Threads for single rows, where the weights are quantised.
+    pub pool: Option<&'a Pool>,
 }
 
 /// Where a decoding batch keeps keys and values: `[slots, G·D]`, row `i` of the batch at `slots[i]`.
@@ -127,6 +131,11 @@ impl Scope<'_> {
                     let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
                     store.keys[to.clone()].copy_from_slice(&turned_k[from.clone()]);
                     store.values[to].copy_from_slice(&v[from]);
+                }
+                if let Some(pool) = self.pool.filter(|_| self.runs.iter().all(|run| run.len == 1)) {
+                    let cache = (&*store.keys, &*store.values);
+                    attention_rows::forward(pool, &mut out, &turned_q, cache, self.runs, self.heads);
+                    return (out, lse);
                 }
                 attention::forward(
                     &mut out,

@@ -13,24 +13,48 @@ use crate::linear::{Linear, Precision};
 use crate::lora::{Lora, Module};
 use crate::tree::{Batch, Forest};
 use layer::{Activations, Scope};
+use std::sync::Arc;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::Heads;
 use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
+use underdog_tensor::pool::Pool;
+use underdog_tensor::quantised::Matrix;
 use underdog_tensor::{norm, rope::Angles};
 
 /// A model's weights, ready to run: matrices in the precision asked for, everything else in f32.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
-    embedding: Vec<f32>,
+    embedding: Embedding,
     final_norm: Vec<f32>,
     /// Hidden states to logits; the embedding again where they are tied.
     head: Linear,
     layers: Vec<LayerWeights>,
     /// Inverse frequencies, one list for each of the configuration's ropes.
     frequencies: Vec<Vec<f32>>,
+    /// Threads for decoding on quantised weights.
+    pool: Option<Arc<Pool>>,
+}
+
+/// Where the rows of the embedding come from.
+#[derive(Debug)]
+enum Embedding {
+    F32(Vec<f32>),
+    /// In the blocks of the file; where it is tied, the head holds the same.
+    Blocks(Arc<Matrix>),
+}
+
+/// Reads a matrix `[output, input]` in the precision asked for; with a pool it stays in its blocks where it has any.
+fn linear(checkpoint: &Checkpoint, tensor: Tensor, precision: Precision, pool: Option<&Arc<Pool>>) -> Result<Linear> {
+    if let Some(pool) = pool
+        && let Some(matrix) = checkpoint.load_blocks(tensor)?
+    {
+        return Ok(Linear::blocks(Arc::new(matrix), pool.clone()));
+    }
+    let shape = checkpoint.config().shape(tensor);
+    Ok(Linear::new(checkpoint.load(tensor)?, shape[1], shape[0], precision))
 }
 
 /// The weights of one layer. Norms that a family does not have are `None`.
@@ -52,27 +76,29 @@ struct LayerWeights {
 }
 
 impl LayerWeights {
-    fn load(checkpoint: &Checkpoint, index: usize, precision: Precision) -> Result<Self> {
+    fn load(
+        checkpoint: &Checkpoint,
+        index: usize,
+        precision: Precision,
+        pool: Option<&Arc<Pool>>,
+    ) -> Result<Self> {
         let config = checkpoint.config();
         let vector = |which| checkpoint.load(Tensor::Layer(index, which));
         let some = |present: bool, which| present.then(|| vector(which)).transpose();
-        let linear = |which, module: Module| {
-            let (input, output) = module.shape(config);
-            Ok(Linear::new(vector(which)?, input, output, precision))
-        };
+        let linear = |which| linear(checkpoint, Tensor::Layer(index, which), precision, pool);
         Ok(LayerWeights {
             attention_norm: vector(LayerTensor::AttentionNorm)?,
-            q: linear(LayerTensor::Q, Module::Q)?,
-            k: linear(LayerTensor::K, Module::K)?,
-            v: linear(LayerTensor::V, Module::V)?,
-            o: linear(LayerTensor::O, Module::O)?,
+            q: linear(LayerTensor::Q)?,
+            k: linear(LayerTensor::K)?,
+            v: linear(LayerTensor::V)?,
+            o: linear(LayerTensor::O)?,
             q_norm: some(config.qk_norm, LayerTensor::QNorm)?,
             k_norm: some(config.qk_norm, LayerTensor::KNorm)?,
             attention_post_norm: some(config.post_norms, LayerTensor::AttentionPostNorm)?,
             mlp_norm: vector(LayerTensor::MlpNorm)?,
-            gate: linear(LayerTensor::Gate, Module::Gate)?,
-            up: linear(LayerTensor::Up, Module::Up)?,
-            down: linear(LayerTensor::Down, Module::Down)?,
+            gate: linear(LayerTensor::Gate)?,
+            up: linear(LayerTensor::Up)?,
+            down: linear(LayerTensor::Down)?,
             mlp_post_norm: some(config.post_norms, LayerTensor::MlpPostNorm)?,
         })
     }
@@ -107,6 +133,11 @@ impl KvCache {
     /// How many tokens it holds.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Bytes of the keys and values of one token in all layers.
+    pub fn bytes_per_slot(&self) -> usize {
+        self.layers.iter().map(|(k, v)| (k.len() + v.len()) * 4).sum::<usize>() / self.slots.max(1)
     }
 }
 
@@ -149,22 +180,43 @@ impl Transformer {
     /// A tensor that is missing, of another shape or of an unknown type.
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let embedding = checkpoint.load(Tensor::Embedding)?;
-        let head = if config.tied { embedding.clone() } else { checkpoint.load(Tensor::Head)? };
-        let layer = |i| LayerWeights::load(checkpoint, i, precision);
+        let pool = (precision == Precision::Native).then(|| Arc::new(Pool::new(rayon::current_num_threads())));
+        let blocks = pool.as_ref().map(|_| checkpoint.load_blocks(Tensor::Embedding)).transpose()?.flatten();
+        let embedding = match blocks {
+            Some(matrix) => Embedding::Blocks(Arc::new(matrix)),
+            None => Embedding::F32(checkpoint.load(Tensor::Embedding)?),
+        };
+        let head = match (&embedding, &pool) {
+            (Embedding::Blocks(matrix), Some(pool)) if config.tied => {
+                Linear::blocks(matrix.clone(), pool.clone())
+            }
+            (Embedding::F32(numbers), _) if config.tied => {
+                Linear::new(numbers.clone(), config.width, config.vocab, precision)
+            }
+            _ => linear(checkpoint, Tensor::Head, precision, pool.as_ref())?,
+        };
+        let layer = |i| LayerWeights::load(checkpoint, i, precision, pool.as_ref());
         Ok(Transformer {
             embedding,
             final_norm: checkpoint.load(Tensor::FinalNorm)?,
-            head: Linear::new(head, config.width, config.vocab, precision),
+            head,
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             frequencies: config.ropes.iter().map(|r| r.frequencies(config.head_size)).collect(),
             config,
+            pool,
         })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of all matrices that a token passes, the head among them and the embedding not: what decoding one token reads,
+    /// beside the cache.
+    pub fn matrix_bytes(&self) -> usize {
+        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
+        self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
     fn heads(&self, layer: usize) -> Heads {
@@ -185,11 +237,14 @@ impl Transformer {
     /// When a token id is not below V.
     fn embed(&self, tokens: &[u32]) -> Vec<f32> {
         let c = self.config.width;
-        let mut x: Vec<f32> = tokens
-            .iter()
-            .flat_map(|&t| &self.embedding[t as usize * c..(t as usize + 1) * c])
-            .copied()
-            .collect();
+        let mut x = vec![0.0; tokens.len() * c];
+        for (x, &token) in x.chunks_exact_mut(c).zip(tokens) {
+            let token = token as usize;
+            match &self.embedding {
+                Embedding::F32(numbers) => x.copy_from_slice(&numbers[token * c..(token + 1) * c]),
+                Embedding::Blocks(matrix) => matrix.rows(token..token + 1, x),
+            }
+        }
         if self.config.embedding_scale != 1.0 {
             x.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
@@ -218,6 +273,7 @@ impl Transformer {
             heads: self.heads(index),
             gate: self.gate(),
             eps: self.config.norm_eps,
+            pool: self.pool.as_deref(),
         }
     }
 
