@@ -22,11 +22,62 @@ struct Piece {
     scores: Vec<f32>,
 }
 
+/// Keys whose scores are summed side by side.
+const SIDE: usize = 8;
+
 crate::dispatched! {
-    /// `scores[j] = scale · q · k_j` for keys `stride` apart.
+    /// `scores[j] = scale · q · k_j` for keys `stride` apart; q is a multiple of 8 long or summed in order at its end.
     pub fn scores / scores_on (scores: &mut [f32], q: &[f32], keys: &[f32], stride: usize, scale: f32) {
-        for (j, score) in scores.iter_mut().enumerate() {
-            *score = scale * math::dot(q, &keys[j * stride..][..q.len()]);
+        let d = q.len();
+        let mut j = 0;
+        while j < scores.len() {
+            let count = SIDE.min(scores.len() - j);
+            // The last keys are scored again rather than one by one where there are enough of them.
+            let first = if count < SIDE && scores.len() >= SIDE { scores.len() - SIDE } else { j };
+            if scores.len() < SIDE {
+                scores[j] = scale * math::dot(q, &keys[j * stride..][..d]);
+                j += 1;
+                continue;
+            }
+            let mut sums = [[0.0f32; math::LANES]; SIDE];
+            let rows: [&[f32]; SIDE] = std::array::from_fn(|i| &keys[(first + i) * stride..][..d]);
+            let whole = d - d % math::LANES;
+            let mut at = 0;
+            while at < whole {
+                let part: &[f32; math::LANES] = q[at..].first_chunk().expect("a whole part");
+                for i in 0..SIDE {
+                    let key: &[f32; math::LANES] = rows[i][at..].first_chunk().expect("a whole part");
+                    for lane in 0..math::LANES {
+                        sums[i][lane] += part[lane] * key[lane];
+                    }
+                }
+                at += math::LANES;
+            }
+            // Halves of the lanes are added for all keys at once: as in `math`, the order is that of the lanes.
+            let mut eights = [[0.0f32; 8]; SIDE];
+            for i in 0..SIDE {
+                for lane in 0..8 {
+                    eights[i][lane] = sums[i][lane] + sums[i][lane + 8];
+                }
+            }
+            let mut turned = [[0.0f32; SIDE]; 8];
+            for i in 0..SIDE {
+                for lane in 0..8 {
+                    turned[lane][i] = eights[i][lane];
+                }
+            }
+            let mut total = [0.0f32; SIDE];
+            for i in 0..SIDE {
+                let [a, b, c, e] = [0, 1, 2, 3].map(|lane| turned[lane][i] + turned[lane + 4][i]);
+                total[i] = (a + c) + (b + e);
+            }
+            for i in 0..SIDE {
+                for at in whole..d {
+                    total[i] += q[at] * rows[i][at];
+                }
+                scores[first + i] = scale * total[i];
+            }
+            j = first + SIDE;
         }
     }
 }

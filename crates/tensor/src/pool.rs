@@ -29,6 +29,8 @@ struct Shared {
     left: AtomicUsize,
     stop: AtomicBool,
     panicked: AtomicBool,
+    /// The CPU each thread was seen on last.
+    places: Vec<AtomicUsize>,
     task: Mutex<Option<Task>>,
     /// Workers that sleep, or are about to.
     sleepers: Mutex<usize>,
@@ -58,6 +60,7 @@ impl Pool {
             left: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
+            places: (0..threads.max(1)).map(|_| AtomicUsize::new(usize::MAX)).collect(),
             task: Mutex::new(None),
             sleepers: Mutex::new(0),
             wake: Condvar::new(),
@@ -99,6 +102,7 @@ impl Pool {
             )
         });
         *lock(&shared.task) = Some(erased);
+        shared.places[0].store(place::current(), Ordering::Relaxed);
         shared.left.store(self.workers.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::SeqCst);
         if *lock(&shared.sleepers) > 0 {
@@ -151,6 +155,7 @@ impl Shared {
         while let Some(epoch) = self.next(seen) {
             seen = epoch;
             let task = *lock(&self.task);
+            self.make_way(worker);
             if let Some(task) = task {
                 // SAFETY: `Pool::run` waits for this worker's decrement before it lets go of the task.
                 let call = catch_unwind(AssertUnwindSafe(|| unsafe { (*task.0)(worker) }));
@@ -160,6 +165,17 @@ impl Shared {
             }
             self.left.fetch_sub(1, Ordering::Release);
         }
+    }
+
+    /// A system that wakes a thread likes to put it beside the one that woke it; two threads that wait for each other then
+    /// share a CPU while another is idle. A worker that finds itself on the CPU of a thread before it moves away.
+    fn make_way(&self, worker: usize) {
+        let here = place::current();
+        let mut taken = self.places[..worker].iter().map(|place| place.load(Ordering::Relaxed));
+        if here != usize::MAX && taken.clone().any(|place| place == here) {
+            place::leave(&mut taken);
+        }
+        self.places[worker].store(place::current(), Ordering::Relaxed);
     }
 
     /// Waits for another epoch than `seen`; `None` when the pool ends.
@@ -198,6 +214,53 @@ impl Drop for Pool {
             let _ = worker.join();
         }
     }
+}
+
+/// On which CPU a thread runs.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod place {
+    /// 1024 CPUs, one bit each: glibc's `cpu_set_t`.
+    type Set = [u64; 16];
+
+    // SAFETY: the declarations are those of glibc's sched.h.
+    unsafe extern "C" {
+        fn sched_getcpu() -> i32;
+        fn sched_getaffinity(pid: i32, size: usize, set: *mut Set) -> i32;
+        fn sched_setaffinity(pid: i32, size: usize, set: *const Set) -> i32;
+    }
+
+    /// The present CPU; `usize::MAX` where the system does not tell.
+    pub fn current() -> usize {
+        // SAFETY: takes nothing and returns a number.
+        usize::try_from(unsafe { sched_getcpu() }).unwrap_or(usize::MAX)
+    }
+
+    /// Moves this thread to a CPU that the process may use and that is not `taken`; stays where there is none.
+    pub fn leave(taken: &mut dyn Iterator<Item = usize>) {
+        let mut set: Set = [0; 16];
+        // The process's own set, so that what was taken earlier can be used again.
+        let process = i32::try_from(std::process::id()).unwrap_or(0);
+        // SAFETY: the set has the size that is stated.
+        if unsafe { sched_getaffinity(process, size_of::<Set>(), &mut set) } != 0 {
+            return;
+        }
+        taken.filter(|&cpu| cpu < 1024).for_each(|cpu| set[cpu / 64] &= !(1 << (cpu % 64)));
+        if set != [0; 16] {
+            // SAFETY: as above; 0 is this thread. A refusal leaves it where it is.
+            unsafe { sched_setaffinity(0, size_of::<Set>(), &set) };
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod place {
+    /// Not known here.
+    pub fn current() -> usize {
+        usize::MAX
+    }
+
+    /// Not done here.
+    pub fn leave(_: &mut dyn Iterator<Item = usize>) {}
 }
 
 #[cfg(test)]

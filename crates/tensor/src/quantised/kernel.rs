@@ -141,6 +141,9 @@ mod avx512 {
     use crate::quantised::Line;
     use std::arch::x86_64::*;
 
+    /// Cells that are asked for ahead of time: about 2 KiB, since the hardware does not look past a page.
+    const AHEAD: usize = 8;
+
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn line(line: &Line) -> __m512i {
@@ -246,6 +249,11 @@ mod avx512 {
         let mut y = [_mm512_setzero_ps(); R];
         for block in 0..m.blocks() {
             let cell = group * m.blocks() + block;
+            let ahead = m.codes.as_ptr().wrapping_add((cell + AHEAD) * BITS);
+            for v in 0..BITS {
+                // Past the end of the codes it is a hint about an address that nothing is read from.
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(v).cast());
+            }
             let codes = codes::<BITS>(&m.codes[cell * BITS..][..BITS]);
             let (first, second, least) = scales::<KIND>(m, cell);
             for r in 0..R {
