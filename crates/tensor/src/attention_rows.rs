@@ -44,6 +44,10 @@ crate::dispatched! {
             let whole = d - d % math::LANES;
             let mut at = 0;
             while at < whole {
+                for i in 0..SIDE {
+                    let ahead = (first + SIDE + i) * stride + at;
+                    crate::cpu::prefetch(&keys[ahead.min(keys.len())..]);
+                }
                 let part: &[f32; math::LANES] = q[at..].first_chunk().expect("a whole part");
                 for i in 0..SIDE {
                     let key: &[f32; math::LANES] = rows[i][at..].first_chunk().expect("a whole part");
@@ -90,6 +94,10 @@ crate::dispatched! {
         for (index, block) in blocks.iter_mut().enumerate() {
             let mut sums = *block;
             for (j, &weight) in weights.iter().enumerate() {
+                let ahead = (j + SIDE) * stride + index * LANES;
+                for part in 0..LANES / 16 {
+                    crate::cpu::prefetch(&values[(ahead + 16 * part).min(values.len())..]);
+                }
                 let from: &[f32; LANES] = values[j * stride + index * LANES..].first_chunk().expect("whole rows");
                 for lane in 0..LANES {
                     sums[lane] += weight * from[lane];

@@ -171,11 +171,14 @@ mod avx512 {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn codes<const BITS: usize>(lines: &[Line]) -> [__m512i; 8] {
         assert!(lines.len() == BITS);
-        if BITS == 8 {
-            return [0, 1, 2, 3, 4, 5, 6, 7].map(|v| line(&lines[v]));
-        }
         let low = _mm512_set1_epi8(15);
         let mut codes = [_mm512_setzero_si512(); 8];
+        if BITS == 8 {
+            for v in 0..8 {
+                codes[v] = line(&lines[v]);
+            }
+            return codes;
+        }
         for v in 0..4 {
             let both = line(&lines[v]);
             codes[v] = _mm512_and_si512(both, low);
@@ -259,8 +262,8 @@ mod avx512 {
             for r in 0..R {
                 let four: &[i8; BLOCK] = x[r].codes[block * BLOCK..].first_chunk().expect("whole blocks");
                 let four = |v: usize| {
-                    let [a, b, c, d] = [0, 1, 2, 3].map(|i| four[4 * v + i] as u8);
-                    _mm512_set1_epi32(i32::from_le_bytes([a, b, c, d]))
+                    let at = |i| four[4 * v + i] as u8;
+                    _mm512_set1_epi32(i32::from_le_bytes([at(0), at(1), at(2), at(3)]))
                 };
                 let sums = x[r].sums[block];
                 let (mut a, mut b) = (
@@ -285,12 +288,12 @@ mod avx512 {
                 }
             }
         }
-        y.map(|y| {
-            let mut values = [0.0; GROUP];
+        let mut values = [[0.0; GROUP]; R];
+        for r in 0..R {
             // SAFETY: 16 values are 64 bytes; the store needs no alignment.
-            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), y) };
-            values
-        })
+            unsafe { _mm512_storeu_ps(values[r].as_mut_ptr(), y[r]) };
+        }
+        values
     }
 }
 
@@ -328,11 +331,14 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     fn codes<const BITS: usize>(lines: &[Line], part: usize) -> [__m256i; 8] {
         assert!(lines.len() == BITS);
-        if BITS == 8 {
-            return [0, 1, 2, 3, 4, 5, 6, 7].map(|v| line(&lines[v], part));
-        }
         let low = _mm256_set1_epi8(15);
         let mut codes = [_mm256_setzero_si256(); 8];
+        if BITS == 8 {
+            for v in 0..8 {
+                codes[v] = line(&lines[v], part);
+            }
+            return codes;
+        }
         for v in 0..4 {
             let both = line(&lines[v], part);
             codes[v] = _mm256_and_si256(both, low);
@@ -408,8 +414,8 @@ mod avx2 {
                 for r in 0..R {
                     let four = &x[r].codes[block * BLOCK..][..BLOCK];
                     let four = |v: usize| {
-                        let [a, b, c, d] = [0, 1, 2, 3].map(|i| four[4 * v + i] as u8);
-                        _mm256_set1_epi32(i32::from_le_bytes([a, b, c, d]))
+                        let at = |i| four[4 * v + i] as u8;
+                        _mm256_set1_epi32(i32::from_le_bytes([at(0), at(1), at(2), at(3)]))
                     };
                     let sums = x[r].sums[block];
                     let (mut a, mut b) =
