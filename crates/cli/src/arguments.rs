@@ -39,11 +39,26 @@ pub enum Verb {
     Run(RunArguments),
     /// Talk to a model.
     Chat(ChatArguments),
+    /// Write a model and its adapter as one GGUF file.
+    Export(ExportArguments),
     /// Measure how fast this machine is at something.
     #[command(subcommand)]
     Bench(BenchVerb),
     /// Measure the ceilings of this machine: arithmetic and memory bandwidth.
     Doctor,
+}
+
+/// `underdog export …`
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Model to export, with +ADAPTER to merge an adapter; its base must be a GGUF file.
+    pub model: String,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How matrices are stored: f16, q8_0, q4_0, q4_1, q4_k_m or q6_k.
+    #[arg(long, default_value = "q8_0", value_name = "TYPE")]
+    pub quantize: String,
 }
 
 /// `underdog bench …`

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Verb::Train(verb) => verbs::train::run(verb, &environment, &output),
         Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
+        Verb::Export(verb) => verbs::export::run(verb, &environment, &output),
         Verb::Bench(verb) => verbs::bench::run(verb, &environment, &output),
         Verb::Doctor => verbs::doctor::run(&output),
     });

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chat;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod models;
 pub mod run;
 pub mod train;

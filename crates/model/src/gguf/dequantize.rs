@@ -74,6 +74,23 @@ impl TensorType {
         })
     }
 
+    /// The code of the type in a file.
+    pub(super) fn code(self) -> u32 {
+        match self {
+            TensorType::F32 => 0,
+            TensorType::F16 => 1,
+            TensorType::Q4_0 => 2,
+            TensorType::Q4_1 => 3,
+            TensorType::Q5_0 => 6,
+            TensorType::Q5_1 => 7,
+            TensorType::Q8_0 => 8,
+            TensorType::Q4_K => 12,
+            TensorType::Q5_K => 13,
+            TensorType::Q6_K => 14,
+            TensorType::BF16 => 30,
+        }
+    }
+
     /// The format's name of the type.
     pub fn name(self) -> &'static str {
         match self {
