@@ -255,7 +255,8 @@ pub fn distance(
         let vocab = p.len() / want.len();
         for ((p, q), &token) in p.chunks_exact(vocab).zip(q.chunks_exact(vocab)).zip(answer) {
             differences.push((p[token as usize] as f64 - q[token as usize] as f64).abs());
-            divergence += p.iter().zip(q).map(|(p, q)| (*p as f64).exp() * (*p as f64 - *q as f64)).sum::<f64>();
+            divergence +=
+                p.iter().zip(q).map(|(p, q)| (*p as f64).exp() * (*p as f64 - *q as f64)).sum::<f64>();
             same += usize::from(argmax(p) == argmax(q));
         }
     }

@@ -106,7 +106,8 @@ fn greedy_answers_are_those_of_f32() {
 fn an_adapter_is_trained_on_blocks() {
     let Some((native, plain)) = pair("smollm2-135m-instruct") else { return };
     let tokens = cases("smollm2-135m-instruct").remove(0);
-    let targets = (0..tokens.len() - 1).map(|p| SequenceTarget { position: p, token: tokens[p + 1] }).collect();
+    let targets =
+        (0..tokens.len() - 1).map(|p| SequenceTarget { position: p, token: tokens[p + 1] }).collect();
     let forest = Forest::merge(&[Sequence { tokens, targets }]);
     let config = LoraConfig { rank: 4, alpha: 8.0, targets: Module::ALL.to_vec() };
     let lora = Lora::fresh(plain.config(), config, 3);

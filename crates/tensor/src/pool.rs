@@ -276,7 +276,10 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(pause));
                     let mut items = vec![0usize; count];
                     pool.each(&mut items, |i, item| *item += i + 1);
-                    assert!(items.iter().enumerate().all(|(i, &v)| v == i + 1), "{threads} threads: {items:?}");
+                    assert!(
+                        items.iter().enumerate().all(|(i, &v)| v == i + 1),
+                        "{threads} threads: {items:?}"
+                    );
                 }
             }
             assert_eq!((share(7, 2, 0), share(7, 2, 1)), (0..3, 3..7));

@@ -236,7 +236,7 @@ mod tests {
             (TensorType::Q6_K, 2.5e-2),
             (TensorType::Q5_0, 5e-2),
             (TensorType::Q4_K, 8e-2),
-            (TensorType::Q4_1, 8e-2),
+            (TensorType::Q4_1, 9e-2),
             (TensorType::Q4_0, 0.1),
         ] {
             let bytes = quantize(kind, &x).unwrap();

@@ -7,7 +7,8 @@ use underdog_eval::{Result, files};
 
 /// Tensors begin on multiples of this, as the format has it where a file does not say otherwise.
 const ALIGNMENT: usize = 32;
-const VERSION: u32 = 3;
+/// The newest version of the format, which is not ours.
+const GGUF_3: u32 = 3;
 
 /// A tensor to be written.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ fn bytes(source: &Gguf, changes: &[(&str, u32)], tensors: &[NewTensor]) -> Resul
         .filter(|(key, _)| key != "general.alignment" && changes.iter().all(|(change, _)| change != key))
         .collect();
     let mut out = b"GGUF".to_vec();
-    out.extend(VERSION.to_le_bytes());
+    out.extend(GGUF_3.to_le_bytes());
     out.extend((tensors.len() as u64).to_le_bytes());
     out.extend(((kept.len() + changes.len()) as u64).to_le_bytes());
     kept.into_iter().for_each(|(_, range)| out.extend(&source.bytes()[range]));

@@ -47,7 +47,12 @@ enum Embedding {
 }
 
 /// Reads a matrix `[output, input]` in the precision asked for; with a pool it stays in its blocks where it has any.
-fn linear(checkpoint: &Checkpoint, tensor: Tensor, precision: Precision, pool: Option<&Arc<Pool>>) -> Result<Linear> {
+fn linear(
+    checkpoint: &Checkpoint,
+    tensor: Tensor,
+    precision: Precision,
+    pool: Option<&Arc<Pool>>,
+) -> Result<Linear> {
     if let Some(pool) = pool
         && let Some(matrix) = checkpoint.load_blocks(tensor)?
     {
@@ -180,7 +185,8 @@ impl Transformer {
     /// A tensor that is missing, of another shape or of an unknown type.
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let pool = (precision == Precision::Native).then(|| Arc::new(Pool::new(rayon::current_num_threads())));
+        let pool =
+            (precision == Precision::Native).then(|| Arc::new(Pool::new(rayon::current_num_threads())));
         let blocks = pool.as_ref().map(|_| checkpoint.load_blocks(Tensor::Embedding)).transpose()?.flatten();
         let embedding = match blocks {
             Some(matrix) => Embedding::Blocks(Arc::new(matrix)),

@@ -31,12 +31,8 @@ impl Rounded {
     pub fn new(x: &[f32], width: usize) -> Self {
         assert!(width > 0 && width.is_multiple_of(BLOCK) && x.len().is_multiple_of(width), "rows of {width}");
         let blocks = x.len() / BLOCK;
-        let mut rounded = Rounded {
-            width,
-            codes: vec![0; x.len()],
-            scales: vec![0.0; blocks],
-            sums: vec![[0; 2]; blocks],
-        };
+        let mut rounded =
+            Rounded { width, codes: vec![0; x.len()], scales: vec![0.0; blocks], sums: vec![[0; 2]; blocks] };
         round(&mut rounded.codes, &mut rounded.scales, &mut rounded.sums, x);
         rounded
     }

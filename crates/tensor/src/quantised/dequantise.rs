@@ -75,7 +75,8 @@ pub(super) fn dot(m: &Matrix, cell: usize, x: &[i8]) -> [[i32; 2]; GROUP] {
     let mut sums = [[0; 2]; GROUP];
     for column in 0..BLOCK {
         for lane in 0..GROUP {
-            sums[lane][column / (BLOCK / 2)] += (i32::from(codes[column][lane]) - zero) * i32::from(x[column]);
+            sums[lane][column / (BLOCK / 2)] +=
+                (i32::from(codes[column][lane]) - zero) * i32::from(x[column]);
         }
     }
     sums

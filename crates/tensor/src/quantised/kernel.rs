@@ -378,7 +378,11 @@ mod avx2 {
             }
             _ => {
                 let scale = scale(cell / 8);
-                (_mm256_mul_ps(scale, small::<true>(sub(0))), _mm256_mul_ps(scale, small::<true>(sub(1))), none)
+                (
+                    _mm256_mul_ps(scale, small::<true>(sub(0))),
+                    _mm256_mul_ps(scale, small::<true>(sub(1))),
+                    none,
+                )
             }
         }
     }

@@ -20,8 +20,10 @@ const FORMATS: [Format; 8] = [
 fn blocks(format: Format, rows: usize, columns: usize) -> Vec<u8> {
     let (size, bytes) = format.block();
     let count = rows * columns / size;
-    let mut data: Vec<u8> =
-        hashed_values(7, format as u64, count * bytes, 1.0).iter().map(|v| ((v + 0.5) * 255.9) as u8).collect();
+    let mut data: Vec<u8> = hashed_values(7, format as u64, count * bytes, 1.0)
+        .iter()
+        .map(|v| ((v + 0.5) * 255.9) as u8)
+        .collect();
     for (i, block) in data.chunks_exact_mut(bytes).enumerate() {
         let scale = half::f16::from_f32(0.001 + (i % 13) as f32 * 0.003).to_le_bytes();
         let least = half::f16::from_f32(-0.02 + (i % 7) as f32 * 0.004).to_le_bytes();
@@ -51,7 +53,10 @@ fn every_path_stays_within_the_stated_bound_of_the_f32_product() {
                     products_on(path, pool, &rounded, &mut [Product { weight: &weight, y: &mut y }]);
                     y
                 });
-                assert_eq!(answers[0], answers[1], "{format:?} {path:?}: the number of threads changes nothing");
+                assert_eq!(
+                    answers[0], answers[1],
+                    "{format:?} {path:?}: the number of threads changes nothing"
+                );
                 let y = std::mem::take(&mut answers[0]);
                 for (i, row) in x.chunks_exact(columns).enumerate() {
                     for j in 0..outputs {
@@ -65,7 +70,10 @@ fn every_path_stays_within_the_stated_bound_of_the_f32_product() {
                             size += top * sum;
                         }
                         let error = (y[i * outputs + j] as f64 - want).abs();
-                        assert!(error <= bound * 1.001 + size * 1e-5, "{format:?} {path:?} [{i}, {j}]: {error} > {bound}");
+                        assert!(
+                            error <= bound * 1.001 + size * 1e-5,
+                            "{format:?} {path:?} [{i}, {j}]: {error} > {bound}"
+                        );
                     }
                 }
             }
@@ -87,12 +95,21 @@ fn whole_numbers_are_exact_on_every_path() {
         weight.rows(0..outputs, &mut plain);
         for path in [Path::Portable, Path::Avx2, Path::Avx512Vnni] {
             let mut y = vec![0.0; outputs];
-            products_on(path, &pool, &Rounded::new(&x, columns), &mut [Product { weight: &weight, y: &mut y }]);
+            products_on(
+                path,
+                &pool,
+                &Rounded::new(&x, columns),
+                &mut [Product { weight: &weight, y: &mut y }],
+            );
             for j in 0..outputs {
                 let w = &plain[j * columns..][..columns];
                 let want: f64 = w.iter().zip(&x).map(|(&w, &x)| w as f64 * x as f64).sum();
                 let size: f64 = w.iter().zip(&x).map(|(&w, &x)| (w as f64 * x as f64).abs()).sum();
-                assert!((y[j] as f64 - want).abs() <= 2e-5 * size, "{format:?} {path:?} [{j}]: {} {want}", y[j]);
+                assert!(
+                    (y[j] as f64 - want).abs() <= 2e-5 * size,
+                    "{format:?} {path:?} [{j}]: {} {want}",
+                    y[j]
+                );
             }
         }
     }
@@ -128,7 +145,8 @@ fn a_scale_that_is_no_number_is_refused() {
 fn many_rows_forward_and_backward_follow_the_dequantised_product() {
     // More than one panel, and a last one that is not whole.
     let (outputs, columns, rows) = (3000, 512, 40);
-    let weight = Matrix::new(Format::Q4_K, &blocks(Format::Q4_K, outputs, columns), outputs, columns).unwrap();
+    let weight =
+        Matrix::new(Format::Q4_K, &blocks(Format::Q4_K, outputs, columns), outputs, columns).unwrap();
     let mut plain = vec![0.0; outputs * columns];
     weight.rows(0..outputs, &mut plain);
     let (x, dy) = (hashed_values(9, 0, rows * columns, 2.0), hashed_values(9, 1, rows * outputs, 2.0));
