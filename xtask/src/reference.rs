@@ -37,11 +37,12 @@ const fn step(script: &'static str, arguments: &'static [&'static str]) -> Step 
 }
 
 /// In this order: later scripts read what earlier ones wrote.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     step("tiny_models.py", &["--goldens", GOLDENS]),
     step("peft_adapters.py", &["--goldens", GOLDENS]),
     step("lora_loss_curve.py", &["tiny", "--goldens", GOLDENS]),
     step("dequantize.py", &[]),
+    step("quantize.py", &[]),
     step("rope.py", &[]),
     Step {
         script: "statistics_goldens.py",

@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
         Verb::Compare(verb) => verbs::compare::run(verb, &environment, &output),
         Verb::Plan(verb) => verbs::plan::run(verb, &output),
+        Verb::Export(verb) => verbs::export::run(verb, &environment, &output),
+        Verb::Bench(verb) => verbs::bench::run(verb, &environment, &output),
+        Verb::Doctor => verbs::doctor::run(&output),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod disk;
+pub mod export;
 pub mod generate;
 pub mod gguf;
 mod hugging_face;

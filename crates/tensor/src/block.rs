@@ -7,6 +7,8 @@
 use crate::aligned::Aligned;
 use crate::amx::{self, Left, Packed};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
+use crate::pool::Pool;
+use crate::quantised::{self, Matrix, Product, activation::Rounded};
 use rayon::prelude::*;
 
 /// The number format of both factors of a product.
@@ -220,6 +222,8 @@ pub enum Factor<'a> {
     F32(Mat<'a>),
     /// As tiles.
     Bf16(&'a Packed),
+    /// `[n, k]` in the blocks of a file, for few rows in f32: whole, and as the first term of a product.
+    Blocks(&'a Matrix, &'a Pool),
 }
 
 /// The result `[rows, n]` of a product in f32. In bf16 it lies in panels of 32 columns, one after the other, as the tiles write
@@ -295,10 +299,30 @@ impl Panels {
             return self.tile_product(into, column, terms, threads);
         }
         for (i, (a, b)) in terms.iter().enumerate() {
-            let (Rows::F32 { values, k }, Factor::F32(b)) = (a, b) else { unreachable!("one format a product") };
             let into = if i == 0 { into } else { Into::Add };
+            let (values, k, b) = match (a, b) {
+                (Rows::F32 { values, k }, Factor::F32(b)) => (values, k, b),
+                (Rows::F32 { values, k }, Factor::Blocks(weight, pool)) => {
+                    assert_eq!(
+                        (into, column, self.n),
+                        (Into::Set, 0, weight.shape().0),
+                        "a weight in blocks"
+                    );
+                    let y = &mut self.values;
+                    quantised::products(pool, &Rounded::new(values, *k), &mut [Product { weight, y }]);
+                    continue;
+                }
+                _ => unreachable!("one format a product"),
+            };
             let c = MatMut::new(&mut self.values, self.rows, self.n);
-            matmul(c, into, 1.0, Mat::new(values, self.rows, *k), b.columns(column..column + self.n), threads);
+            matmul(
+                c,
+                into,
+                1.0,
+                Mat::new(values, self.rows, *k),
+                b.columns(column..column + self.n),
+                threads,
+            );
         }
     }
 
@@ -350,10 +374,16 @@ mod tests {
                 for threads in [Threads::One, Threads::All] {
                     let mut y = Panels::default();
                     y.reset(format, m, n - column);
-                    y.product(Into::Set, column, &[(&rows, weight.factor()), (&lows, pair.factor())], threads);
+                    y.product(
+                        Into::Set,
+                        column,
+                        &[(&rows, weight.factor()), (&lows, pair.factor())],
+                        threads,
+                    );
                     let mut got = vec![0.0; m * (n - column)];
                     got.chunks_exact_mut(n - column).enumerate().for_each(|(i, row)| y.copy_row(i, row));
-                    let want: Vec<f32> = want.chunks_exact(n).flat_map(|row| &row[column..]).copied().collect();
+                    let want: Vec<f32> =
+                        want.chunks_exact(n).flat_map(|row| &row[column..]).copied().collect();
                     let error = relative_error(&got, &want);
                     assert!(error < tolerance, "{format:?} {m} {k} {n}: {error}");
                     outer(format, &y, &got, (&low, r), tolerance);

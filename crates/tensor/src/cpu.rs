@@ -47,7 +47,9 @@ pub fn allowed() -> Level {
 pub fn best() -> Isa {
     #[cfg(target_arch = "x86_64")]
     {
-        if allowed() >= Level::Avx512 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
+        if allowed() >= Level::Avx512
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
         {
             return Isa::Avx512;
         }
@@ -70,6 +72,19 @@ pub fn has_wide_bf16() -> bool {
     }
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// Asks for the cache line of the first of `values`, if there is one. A hint that changes no result.
+#[inline(always)]
+pub fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program sees, and every CPU of the target has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// Defines `pub fn name(args)`, which runs `body` compiled for [`best`], and `name_on(isa, args)` for tests.

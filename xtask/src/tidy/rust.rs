@@ -35,7 +35,10 @@ const SWITCH: &str = "crates/tensor/src/cpu.rs";
 /// Only `cli`, this tool, tests and examples speak to the terminal, end the process or read the environment.
 pub fn terminal(repository: &Repository) -> Vec<Finding> {
     let libraries = |path: &str| {
-        path.starts_with("crates/") && !path.starts_with("crates/cli/") && !is_test_file(path) && path != SWITCH
+        path.starts_with("crates/")
+            && !path.starts_with("crates/cli/")
+            && !is_test_file(path)
+            && path != SWITCH
     };
     matching(repository, libraries, false, &TERMINAL, "it in crates/cli only")
 }

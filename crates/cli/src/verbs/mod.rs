@@ -1,8 +1,11 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod bench;
 pub mod chat;
 pub mod compare;
+pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod models;
 pub mod plan;
 pub mod run;

@@ -4,6 +4,7 @@
 use super::kept::{Activations, Kept, blocks, deal};
 use super::layer::{Attended, Scope};
 use super::work::{Low, Work, drop_panels};
+use crate::linear::Way;
 use crate::lora::Module;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -67,7 +68,14 @@ impl Scope<'_> {
     }
 
     /// Gradient at a product's output, through the norm after it where there is one, into `work.block` and `work.left`.
-    fn through_norm(&self, dy: &[f32], kept: &Kept, norm: Option<&[f32]>, block: &Range<usize>, work: &mut Work) {
+    fn through_norm(
+        &self,
+        dy: &[f32],
+        kept: &Kept,
+        norm: Option<&[f32]>,
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let (n, c) = (block.len(), self.width);
         work.block.reset(self.format, n, c);
         work.row.resize(c.max(work.row.len()), 0.0);
@@ -111,7 +119,7 @@ impl Scope<'_> {
         (extra, first): (&mut Panels, usize),
     ) {
         let mut terms: Vec<(&Rows, Factor<'_>)> =
-            parts.iter().map(|(module, dy)| (*dy, self.weights.linear(*module).backward())).collect();
+            parts.iter().map(|(module, dy)| (*dy, self.weight(*module, Way::Backward))).collect();
         let mut masked = Vec::new();
         for (module, _) in parts {
             let Some((_, down)) = self.back(*module) else { continue };
@@ -264,7 +272,13 @@ impl Scope<'_> {
     }
 
     /// The gradient of attention's output into `work.a`, for a block.
-    fn attention_output_backward(&self, kept: &Activations, dy: &[f32], block: &Range<usize>, work: &mut Work) {
+    fn attention_output_backward(
+        &self,
+        kept: &Activations,
+        dy: &[f32],
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let (n, c, q) = (block.len(), self.width, self.heads.heads * self.heads.head_size);
         self.load_low(kept, Module::O, block, work);
         self.through_norm(dy, &kept.o, self.weights.attention_post_norm.as_deref(), block, work);
@@ -329,7 +343,14 @@ impl Scope<'_> {
         });
     }
 
-    fn project_backward(&self, kept: &Activations, d: &Gradients, dx: &mut [f32], block: &Range<usize>, work: &mut Work) {
+    fn project_backward(
+        &self,
+        kept: &Activations,
+        d: &Gradients,
+        dx: &mut [f32],
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let Heads { heads, kv_heads, head_size, .. } = self.heads;
         let (n, c, w) = (block.len(), self.width, self.weights);
         let parts = [
@@ -384,7 +405,9 @@ impl Scope<'_> {
         raw.read(row * n, raws);
         turned[..n].copy_from_slice(d);
         d.fill(0.0);
-        for ((d, raw), turned) in d.chunks_exact_mut(size).zip(raws.chunks_exact(size)).zip(turned.chunks_exact(size)) {
+        for ((d, raw), turned) in
+            d.chunks_exact_mut(size).zip(raws.chunks_exact(size)).zip(turned.chunks_exact(size))
+        {
             norm::row_backward(d, raw, weight, self.eps, turned);
         }
     }

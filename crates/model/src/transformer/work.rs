@@ -1,12 +1,38 @@
 //! The scratch of one group of rows, and the steps that forward and backward share: filling factors, low-rank products and
 //! dropout. Buffers grow once and are used again by every block, layer and step.
 
+use super::LayerWeights;
 use super::layer::Scope;
-use crate::linear::ReadyPair;
+use crate::linear::{Linear, ReadyPair, Way};
 use crate::lora::Module;
 use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::matmul::{Into, Threads};
+
+/// Weights of one layer that lie in blocks, unpacked for the rows of one pass, in the order of [`Module::ALL`].
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    pub forward: [Option<Right>; 7],
+    pub backward: [Option<Right>; 7],
+}
+
+impl Unpacked {
+    /// What a forward pass needs.
+    pub fn forward(weights: &LayerWeights, format: Format) -> Self {
+        let forward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Forward));
+        Unpacked { forward, ..Unpacked::default() }
+    }
+
+    /// What a backward pass needs; gate and up may be computed again.
+    pub fn backward(weights: &LayerWeights, format: Format, again: bool) -> Self {
+        let forward = Module::ALL.map(|module| {
+            let needed = again && matches!(module, Module::Gate | Module::Up);
+            needed.then(|| weights.linear(module).unpacked(format, Way::Forward)).flatten()
+        });
+        let backward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Backward));
+        Unpacked { forward, backward }
+    }
+}
 
 /// A low-rank result `[R, rank]`: as it is, and as a left factor.
 #[derive(Debug)]
@@ -83,7 +109,13 @@ impl Work {
 
 impl Low {
     /// `x · factor`.
-    pub fn set(&mut self, format: Format, terms: &[(&Rows, Factor<'_>)], shape: (usize, usize), threads: Threads) {
+    pub fn set(
+        &mut self,
+        format: Format,
+        terms: &[(&Rows, Factor<'_>)],
+        shape: (usize, usize),
+        threads: Threads,
+    ) {
         self.panels.reset(format, shape.0, shape.1);
         self.panels.product(Into::Set, 0, terms, threads);
         self.fill();
@@ -126,6 +158,19 @@ impl Scope<'_> {
         self.pairs.and_then(|pairs| pairs[module.index()].as_ref())
     }
 
+    /// A weight for the way at hand.
+    pub fn weight(&self, module: Module, way: Way) -> Factor<'_> {
+        let Unpacked { forward, backward } = &self.unpacked;
+        let (unpacked, plain) = match way {
+            Way::Forward => (forward, Linear::forward as fn(&Linear) -> Factor<'_>),
+            Way::Backward => (backward, Linear::backward as fn(&Linear) -> Factor<'_>),
+        };
+        match &unpacked[module.index()] {
+            Some(unpacked) => unpacked.factor(),
+            None => plain(self.weights.linear(module)),
+        }
+    }
+
     /// The mask on the input of a module's pair.
     pub fn dropout(&self, module: Module) -> Option<Dropout> {
         let start = self.pair(module)?.start as u64;
@@ -141,7 +186,7 @@ impl Scope<'_> {
 
     /// `out (+)= x Wᵀ + low Bᵀ` for the columns of `out` from `column` on.
     pub fn product(&self, out: &mut Panels, module: Module, column: usize, x: &Rows, low: &Low) {
-        let weight = (x, self.weights.linear(module).forward());
+        let weight = (x, self.weight(module, Way::Forward));
         match self.pair(module) {
             None => out.product(Into::Set, column, &[weight], self.threads),
             Some(pair) => {

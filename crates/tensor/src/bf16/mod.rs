@@ -33,9 +33,13 @@ pub fn round_row(to: &mut [u16], from: &[f32]) {
 #[inline]
 pub fn round_pair(to: &mut [u16], first: &[f32], second: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    if let (true, 16, Some(to), Some(first), Some(second)) =
-        (crate::cpu::has_wide_bf16(), first.len(), to.first_chunk_mut(), first.first_chunk(), second.first_chunk())
-    {
+    if let (true, 16, Some(to), Some(first), Some(second)) = (
+        crate::cpu::has_wide_bf16(),
+        first.len(),
+        to.first_chunk_mut(),
+        first.first_chunk(),
+        second.first_chunk(),
+    ) {
         // SAFETY: the CPU was just asked for these instructions.
         return unsafe { wide::round_pair(to, first, second) };
     }

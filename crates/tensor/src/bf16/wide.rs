@@ -36,7 +36,8 @@ pub fn round_pair(to: &mut [u16; 32], first: &[f32; 16], second: &[f32; 16]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub fn round_pairs(to: &mut [u16], from: &[f32], column: usize) {
     for (to, rows) in to.as_chunks_mut::<32>().0.iter_mut().zip(from.chunks_exact(64)) {
-        let (Some(first), Some(second)) = (rows[column..].first_chunk(), rows[32 + column..].first_chunk()) else {
+        let (Some(first), Some(second)) = (rows[column..].first_chunk(), rows[32 + column..].first_chunk())
+        else {
             return;
         };
         round_pair(to, first, second);
