@@ -139,6 +139,15 @@ impl Pool {
     }
 }
 
+/// Who works on a product.
+#[derive(Clone, Copy, Debug)]
+pub enum Team<'a> {
+    /// The calling thread: for products inside parallel work.
+    One,
+    /// All threads of a pool.
+    All(&'a Pool),
+}
+
 /// The stretch of `0..count` that belongs to a worker; stretches differ by at most one in length.
 pub fn share(count: usize, threads: usize, worker: usize) -> std::ops::Range<usize> {
     count * worker / threads..count * (worker + 1) / threads

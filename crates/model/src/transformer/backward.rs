@@ -11,7 +11,8 @@ use std::ops::Range;
 use underdog_tensor::activation;
 use underdog_tensor::attention::{self, Gradients, Heads, Saved};
 use underdog_tensor::block::{Factor, Panels, Right, Rows};
-use underdog_tensor::matmul::{Into, Threads};
+use underdog_tensor::matmul::Into;
+use underdog_tensor::pool::Team;
 use underdog_tensor::norm;
 use underdog_tensor::rope::Turn;
 
@@ -100,7 +101,7 @@ impl Scope<'_> {
     /// `dlow = scale · dy B` of a block, for dy as a left factor.
     fn dlow(&self, module: Module, dlow: &mut Low, dy: &Rows, rows: usize) {
         if let Some((up, _)) = self.back(module) {
-            dlow.set(self.format, &[(dy, up.factor())], (rows, self.rank(module)), Threads::One);
+            dlow.set(self.format, &[(dy, up.factor())], (rows, self.rank(module)), Team::One);
         }
     }
 
@@ -129,11 +130,11 @@ impl Scope<'_> {
                 Some(dropout) => masked.push((term, dropout)),
             }
         }
-        out.product(Into::Set, column, &terms, Threads::One);
+        out.product(Into::Set, column, &terms, Team::One);
         for (term, dropout) in masked {
             let (rows, n) = out.shape();
             extra.reset(self.format, rows, n);
-            extra.product(Into::Set, column, &[term], Threads::One);
+            extra.product(Into::Set, column, &[term], Team::One);
             drop_panels(extra, column, dropout, first);
             for (to, from) in out.flat_mut().iter_mut().zip(extra.flat()) {
                 *to += from;
@@ -157,7 +158,7 @@ impl Scope<'_> {
         across.load_transposed(&left.panels);
         let into = if summed[module.index()] { Into::Add } else { Into::Set };
         sum.reset(self.format, pair.rank, right.shape().1);
-        sum.product(into, 0, &[(across, right.factor())], Threads::One);
+        sum.product(into, 0, &[(across, right.factor())], Team::One);
     }
 
     /// `∂L/∂middle` in place of `dy`, for a block.

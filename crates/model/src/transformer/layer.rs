@@ -17,9 +17,8 @@ use underdog_tensor::attention_rows;
 use underdog_tensor::block::{Format, Panels};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::math::add_scaled;
-use underdog_tensor::matmul::Threads;
 use underdog_tensor::norm;
-use underdog_tensor::pool::Pool;
+use underdog_tensor::pool::{Pool, Team};
 use underdog_tensor::rope::{Angles, Turn};
 
 /// Columns of gate and up that are computed at a time in the tile format.
@@ -41,7 +40,7 @@ pub struct Scope<'a> {
     pub width: usize,
     pub ffn: usize,
     /// Of a product: one where groups of rows are parallel already.
-    pub threads: Threads,
+    pub team: Team<'a>,
     pub groups: Vec<Range<usize>>,
     /// For rows that are decoded one by one.
     pub pool: &'a Pool,
@@ -91,10 +90,10 @@ struct Half<'a> {
 
 impl<'a> Scope<'a> {
     /// How the rows of a batch are dealt out. A batch of few rows is one group, whose products are parallel themselves.
-    pub fn deal(rows: usize) -> (Vec<Range<usize>>, Threads) {
+    pub fn deal(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
         let groups = groups(rows);
-        let threads = if groups.len() > 1 { Threads::One } else { Threads::All };
-        (groups, threads)
+        let team = if groups.len() > 1 { Team::One } else { Team::All(pool) };
+        (groups, team)
     }
 
     /// Runs the layer on `x [T, C]` in place; what its backward pass needs goes to `kept`. With a `store`, keys and values go

@@ -277,7 +277,7 @@ impl Transformer {
 
     /// A layer of a pass, with no dropout and nothing unpacked yet.
     fn scope<'a>(&'a self, index: usize, pass: &'a Pass<'_>, lora: Option<&'a ReadyLora>) -> Scope<'a> {
-        let (groups, threads) = Scope::deal(pass.batch.tokens.len());
+        let (groups, team) = Scope::deal(pass.batch.tokens.len(), &self.pool);
         Scope {
             weights: &self.layers[index],
             unpacked: Unpacked::default(),
@@ -291,7 +291,7 @@ impl Transformer {
             format: pass.format,
             width: self.config.width,
             ffn: self.config.ffn,
-            threads,
+            team,
             groups,
             pool: &self.pool,
         }

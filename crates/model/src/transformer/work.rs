@@ -7,7 +7,8 @@ use crate::linear::{Linear, ReadyPair, Way};
 use crate::lora::Module;
 use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
 use underdog_tensor::dropout::Dropout;
-use underdog_tensor::matmul::{Into, Threads};
+use underdog_tensor::matmul::Into;
+use underdog_tensor::pool::Team;
 
 /// Weights of one layer that lie in blocks, unpacked for the rows of one pass, in the order of [`Module::ALL`].
 #[derive(Debug, Default)]
@@ -114,10 +115,10 @@ impl Low {
         format: Format,
         terms: &[(&Rows, Factor<'_>)],
         shape: (usize, usize),
-        threads: Threads,
+        team: Team<'_>,
     ) {
         self.panels.reset(format, shape.0, shape.1);
-        self.panels.product(Into::Set, 0, terms, threads);
+        self.panels.product(Into::Set, 0, terms, team);
         self.fill();
     }
 
@@ -180,7 +181,7 @@ impl Scope<'_> {
     /// `scale · x Aᵀ` of a block of `rows` rows, where the module is adapted. `x` has dropout on it where there is any.
     pub fn low(&self, module: Module, low: &mut Low, x: &Rows, rows: usize) {
         if let Some(pair) = self.pair(module) {
-            low.set(self.format, &[(x, pair.down.factor())], (rows, pair.rank), self.threads);
+            low.set(self.format, &[(x, pair.down.factor())], (rows, pair.rank), self.team);
         }
     }
 
@@ -188,9 +189,9 @@ impl Scope<'_> {
     pub fn product(&self, out: &mut Panels, module: Module, column: usize, x: &Rows, low: &Low) {
         let weight = (x, self.weight(module, Way::Forward));
         match self.pair(module) {
-            None => out.product(Into::Set, column, &[weight], self.threads),
+            None => out.product(Into::Set, column, &[weight], self.team),
             Some(pair) => {
-                out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.threads);
+                out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.team);
             }
         }
     }
