@@ -230,7 +230,14 @@ mod tests {
                     Run { row: 1, len: 1, position: 200, slot: 5, past: past[..1].to_vec() },
                     Run { row: 2, len: 1, position: 0, slot: 7, past: vec![] },
                 ];
-                let shape = Heads { heads, kv_heads, head_size: d, scale: 0.3, window, format: crate::block::Format::F32 };
+                let shape = Heads {
+                    heads,
+                    kv_heads,
+                    head_size: d,
+                    scale: 0.3,
+                    window,
+                    format: crate::block::Format::F32,
+                };
                 let q = hashed_values(3, 0, 3 * heads * d, 2.0);
                 let keys = hashed_values(3, 1, slots * kv_heads * d, 2.0);
                 let values = hashed_values(3, 2, slots * kv_heads * d, 2.0);

@@ -378,12 +378,7 @@ mod tests {
                 for team in [Team::One, Team::All(&pool)] {
                     let mut y = Panels::default();
                     y.reset(format, m, n - column);
-                    y.product(
-                        Into::Set,
-                        column,
-                        &[(&rows, weight.factor()), (&lows, pair.factor())],
-                        team,
-                    );
+                    y.product(Into::Set, column, &[(&rows, weight.factor()), (&lows, pair.factor())], team);
                     let mut got = vec![0.0; m * (n - column)];
                     got.chunks_exact_mut(n - column).enumerate().for_each(|(i, row)| y.copy_row(i, row));
                     let want: Vec<f32> =

@@ -66,6 +66,12 @@ impl<'a> Mat<'a> {
         Mat { data: &self.data[start..], columns: range.len(), ..self }
     }
 
+    /// Column `j` as a slice, where columns are contiguous: in the transpose of a row-major matrix.
+    pub fn column(&self, j: usize) -> Option<&'a [f32]> {
+        (self.row_stride == 1 && self.column_stride > 1)
+            .then(|| &self.data[j * self.column_stride..][..self.rows])
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Mat {

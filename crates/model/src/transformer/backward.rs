@@ -3,7 +3,7 @@
 
 use super::kept::{Activations, Kept, blocks, deal};
 use super::layer::{Attended, Scope};
-use super::work::{Low, Work, drop_panels};
+use super::work::{Low, Work, drop_panels, each_group};
 use crate::linear::Way;
 use crate::lora::Module;
 use rayon::prelude::*;
@@ -12,8 +12,8 @@ use underdog_tensor::activation;
 use underdog_tensor::attention::{self, Gradients, Heads, Saved};
 use underdog_tensor::block::{Factor, Panels, Right, Rows};
 use underdog_tensor::matmul::Into;
-use underdog_tensor::pool::Team;
 use underdog_tensor::norm;
+use underdog_tensor::pool::Team;
 use underdog_tensor::rope::Turn;
 
 impl Scope<'_> {
@@ -40,8 +40,8 @@ impl Scope<'_> {
         let q = self.heads.heads * self.heads.head_size;
         let dxs = deal(dx, &self.groups, self.width);
         let douts = deal(dout, &self.groups, q);
-        let tasks = dxs.into_par_iter().zip(douts).zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|(((dx, dout), group), work)| {
+        let tasks = dxs.into_iter().zip(douts).zip(&self.groups).collect();
+        each_group(tasks, work, |((dx, dout), group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
                 let at = block.start - group.start;
@@ -334,8 +334,8 @@ impl Scope<'_> {
 
     fn projections_backward(&self, kept: &Activations, d: Gradients, dx: &mut [f32], work: &mut [Work]) {
         let dxs = deal(dx, &self.groups, self.width);
-        let tasks = dxs.into_par_iter().zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|((dx, group), work)| {
+        let tasks = dxs.into_iter().zip(&self.groups).collect();
+        each_group(tasks, work, |(dx, group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
                 let at = block.start - group.start;

@@ -6,10 +6,9 @@
 
 use super::LayerWeights;
 use super::kept::{Activations, KeptMut, blocks, deal, groups};
-use super::work::{Low, Unpacked, Work, put_dropped};
+use super::work::{Low, Unpacked, Work, each_group, put_dropped};
 use crate::linear::LayerPairs;
 use crate::lora::Module;
-use rayon::prelude::*;
 use std::ops::Range;
 use underdog_tensor::activation::{self, Gate};
 use underdog_tensor::attention::{self, Heads, Run};
@@ -135,8 +134,8 @@ impl<'a> Scope<'a> {
             }
         }
         let inputs = kept.x.deal(&self.groups, self.width);
-        let tasks = tasks.into_par_iter().zip(inputs).zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|(((mut projections, mut input), group), work)| {
+        let tasks = tasks.into_iter().zip(inputs).zip(&self.groups).collect();
+        each_group(tasks, work, |((mut projections, mut input), group), work| {
             for block in blocks(group) {
                 let local = block.start - group.start..block.end - group.start;
                 input.write(local.start * self.width, &x[block.start * self.width..block.end * self.width]);
@@ -266,7 +265,7 @@ impl<'a> Scope<'a> {
                 low: lows.each_mut().map(|low| low.next().unwrap_or_default()),
             })
             .collect();
-        tasks.into_par_iter().zip(work).with_max_len(1).for_each(|(mut half, work)| {
+        each_group(tasks, work, |mut half, work| {
             for block in blocks(&half.rows) {
                 self.attention_output(&mut half, &block, work);
                 self.mlp(&mut half, &block, work);

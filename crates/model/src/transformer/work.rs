@@ -5,6 +5,7 @@ use super::LayerWeights;
 use super::layer::Scope;
 use crate::linear::{Linear, ReadyPair, Way};
 use crate::lora::Module;
+use rayon::prelude::*;
 use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::matmul::Into;
@@ -151,6 +152,15 @@ pub fn drop_panels(panels: &mut Panels, start: usize, dropout: Dropout, first: u
         panels.copy_row(i, &mut row);
         dropout.apply(first + i, start, &mut row);
         panels.set_row(i, &row);
+    }
+}
+
+/// Runs `task` on every group with its scratch: on this thread where there is one group, whose products are parallel themselves.
+pub fn each_group<T: Send>(tasks: Vec<T>, work: &mut [Work], task: impl Fn(T, &mut Work) + Sync) {
+    if tasks.len() == 1 {
+        tasks.into_iter().zip(work).for_each(|(t, work)| task(t, work));
+    } else {
+        tasks.into_par_iter().zip(work).with_max_len(1).for_each(|(t, work)| task(t, work));
     }
 }
 
