@@ -23,7 +23,8 @@ struct Step {
 
 const GOLDENS: &str = "crates/testkit/goldens";
 /// Files in the model cache, by the name that stands for them.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
+    ("{minilm}", "all-minilm-l6-v2"),
     ("{smollm2}", "smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf"),
     ("{gemma3}", "gemma-3-270m/gemma-3-270m-q4_k_m.gguf"),
 ];
@@ -37,7 +38,7 @@ const fn step(script: &'static str, arguments: &'static [&'static str]) -> Step 
 }
 
 /// In this order: later scripts read what earlier ones wrote.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 16] = [
     step("tiny_models.py", &["--goldens", GOLDENS]),
     step("peft_adapters.py", &["--goldens", GOLDENS]),
     step("lora_loss_curve.py", &["tiny", "--goldens", GOLDENS]),
@@ -53,12 +54,26 @@ const STEPS: [Step; 12] = [
     step("lora_loss_curve.py", &["smollm2", "--goldens", GOLDENS, "--gguf", "{smollm2}"]),
     step("logits.py", &["smollm2", "--goldens", GOLDENS, "--gguf", "{smollm2}"]),
     step("logits.py", &["gemma3", "--goldens", GOLDENS, "--gguf", "{gemma3}"]),
+    step("embeddings.py", &["tiny", "--goldens", GOLDENS]),
+    step("embeddings.py", &["minilm", "--goldens", GOLDENS, "--model", "{minilm}"]),
+    Step {
+        script: "logistic.py",
+        arguments: &[],
+        output: Some("crates/eval/tests/data/logistic.json"),
+        needs: None,
+    },
     step("chat.py", &["{weights}"]),
     Step {
         script: "token_ids.py",
         arguments: &["{weights}"],
         output: None,
         needs: Some("llama-cpp-python, `ulimit -s unlimited`"),
+    },
+    Step {
+        script: "scorers_goldens.py",
+        arguments: &[],
+        output: Some("crates/eval/tests/data/scorers.json"),
+        needs: Some("rouge-score, sacrebleu, scikit-learn, scipy"),
     },
 ];
 

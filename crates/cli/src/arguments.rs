@@ -21,7 +21,8 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder,
-each with +ADAPTER for a PEFT adapter folder on top.
+each with +ADAPTER for a PEFT adapter folder on top. To be measured, M can also be a baseline that learns
+from the training rows: majority, nearest:all-minilm-l6-v2 or linear:all-minilm-l6-v2.
 
 Exit codes: 0 done, 2 wrong request, 3 task or data, 4 model files, 5 machine, 130 stopped.";
 
@@ -41,6 +42,10 @@ pub enum Verb {
     Chat(ChatArguments),
     /// Compare records with a baseline and say what may be claimed.
     Compare(CompareArguments),
+    /// Make the report again from records.
+    Report(ReportArguments),
+    /// Show the runs of a folder in the browser, with a leaderboard and live progress.
+    View(ViewArguments),
     /// How many rows a comparison takes, or what given rows can show.
     Plan(PlanArguments),
     /// Write a model and its adapter as one GGUF file.
@@ -136,6 +141,12 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
+    /// Show the model the K most similar training rows with their answers before each question.
+    #[arg(long, value_name = "K")]
+    pub shots: Option<usize>,
+    /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.
+    #[arg(long, value_name = "WHAT")]
+    pub constrain: Option<String>,
     /// Rows to measure on: train, validation or test.
     #[arg(long, default_value = "test")]
     pub split: Split,
@@ -200,6 +211,9 @@ pub struct RunArguments {
     /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Leave out the baselines (majority, nearest, linear), which are measured besides.
+    #[arg(long)]
+    pub no_baselines: bool,
     /// --limit is on the measured rows; all training rows are used.
     #[command(flatten)]
     pub rows: RowArguments,
@@ -247,6 +261,37 @@ pub struct CompareArguments {
     /// Seed of the bootstrap and permutation draws.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `underdog report …`
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The folder of a run, or records: the last is what the report is about, unless one is called tuned.jsonl.
+    #[arg(required = true, value_name = "RECORD")]
+    pub records: Vec<PathBuf>,
+    /// The page to write [default: report.html in the folder of the run, else here].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Look for measured inputs among this task's training rows; where there are any, nothing may be claimed.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<PathBuf>,
+    /// Seed of the bootstrap and permutation draws [default: the records'].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `underdog view …`
+#[derive(Debug, Args)]
+pub struct ViewArguments {
+    /// Folder with runs somewhere in it.
+    #[arg(default_value = "underdog-runs")]
+    pub folder: PathBuf,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 7423, value_name = "N")]
+    pub port: u16,
+    /// Address to listen on. Anyone who reaches another one than this machine's own can read the runs.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: std::net::IpAddr,
 }
 
 /// `underdog plan …`

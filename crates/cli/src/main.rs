@@ -12,8 +12,10 @@ mod arguments;
 mod environment;
 mod output;
 mod progress;
+mod records;
 mod run_folder;
 mod verbs;
+mod view;
 
 use arguments::{Arguments, Verb};
 use clap::Parser;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
         Verb::Compare(verb) => verbs::compare::run(verb, &environment, &output),
+        Verb::Report(verb) => verbs::report::run(verb, &environment, &output),
+        Verb::View(verb) => verbs::view::run(verb, &environment, &output),
         Verb::Plan(verb) => verbs::plan::run(verb, &output),
         Verb::Export(verb) => verbs::export::run(verb, &environment, &output),
         Verb::Bench(verb) => verbs::bench::run(verb, &environment, &output),

@@ -88,7 +88,7 @@ pub fn duration(seconds: f64) -> String {
 pub fn score_card(columns: &[(&str, &Evaluation)]) -> String {
     let Some((_, first)) = columns.first() else { return String::new() };
     let width = first.metrics.keys().map(|k| k.len()).max().unwrap_or(0).max(8);
-    let score = &first.header.harness.score;
+    let score = first.header.harness.score.name();
     let mut text = format!("{} on {} rows ({})\n", first.task, first.n, first.split);
     if columns.len() > 1 {
         let heads: Vec<String> = columns.iter().map(|(role, _)| format!("{role:<25}")).collect();

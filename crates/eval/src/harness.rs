@@ -1,12 +1,16 @@
 //! The harness of a task: checks → metrics → one score, as a single object with a fingerprint of its content. The same
 //! object measures candidates here and, later, filters data, rewards and gates; there is no second implementation.
 
-use crate::check::{Answer, CheckSpec, NamedCheck, Verdict};
+use crate::check::{Answer, CheckEntry, Kept, NamedCheck, Verdict, When, not_asked};
+use crate::embedder::SharedEmbedder;
 use crate::sample::Sample;
-use crate::statistics::{self, Estimate};
+use crate::score::{ScoreSpec, WEIGHTED};
 use crate::{Error, Kind, Result, json};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+
+pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
 /// Changes when the meaning of an unchanged harness changes, so that old and new scores are never compared.
 pub const HARNESS_VERSION: u32 = 1;
@@ -19,83 +23,19 @@ pub type Verdicts = BTreeMap<String, Verdict>;
 /// A harness as it stands in a task file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HarnessSpec {
-    /// The metric that is the score.
-    pub score: String,
-    /// The checks, in order.
-    pub check: Vec<CheckSpec>,
+    /// The score: a metric, or a weighted mean of metrics.
+    pub score: ScoreSpec,
+    /// The checks, in order, with the rows they are asked of.
+    pub check: Vec<CheckEntry>,
     /// The metrics, in the order reports show them.
     pub metric: Vec<MetricSpec>,
-}
-
-/// A metric as it stands in a task file under `[[metric]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MetricSpec {
-    /// Name in records and reports.
-    pub name: String,
-    /// What it means, in a few words, for reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Names of checks; `field.*` stands for all that begin with `field.`.
-    pub checks: Vec<String>,
-    /// How the verdicts on one sample become one number.
-    #[serde(default)]
-    pub aggregate: Aggregate,
-}
-
-/// How the verdicts on one sample become one number. The metric is the mean of these over the samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Aggregate {
-    /// The mean: the share of checks that passed.
-    #[default]
-    Mean,
-    /// 1 when every check passed, else 0.
-    All,
-}
-
-/// A metric with its checks found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metric {
-    /// Name in records and reports.
-    pub name: String,
-    /// What it means, for reports.
-    pub description: Option<String>,
-    checks: Vec<String>,
-    aggregate: Aggregate,
-}
-
-impl Metric {
-    /// This metric's number for one sample; `None` where no check gave a number.
-    pub fn value(&self, verdicts: &Verdicts) -> Option<f64> {
-        let numbers: Vec<f64> =
-            self.checks.iter().filter_map(|name| verdicts.get(name).and_then(Verdict::number)).collect();
-        match self.aggregate {
-            Aggregate::Mean => statistics::mean(&numbers),
-            Aggregate::All if numbers.len() < self.checks.len() => None,
-            Aggregate::All => Some(f64::from(u8::from(numbers.iter().all(|number| *number == 1.0)))),
-        }
-    }
-
-    /// Whether the number of a sample answers one yes-or-no question, so that the metric is a rate.
-    pub fn is_rate(&self) -> bool {
-        self.checks.len() == 1 || self.aggregate == Aggregate::All
-    }
-
-    /// The metric over samples, with its interval: Wilson's for a rate, a seeded bootstrap for a mean.
-    pub fn estimate(&self, values: &[f64], seed: u64) -> Estimate {
-        if self.is_rate() && values.iter().all(|value| *value == 0.0 || *value == 1.0) {
-            return statistics::rate(values.iter().filter(|value| **value == 1.0).count(), values.len());
-        }
-        statistics::mean_in_unit(values, seed)
-    }
 }
 
 /// All of a task's checks and metrics, and its score.
 #[derive(Debug)]
 pub struct Harness {
     spec: HarnessSpec,
-    checks: Vec<NamedCheck>,
+    checks: Vec<(NamedCheck, When)>,
     metrics: Vec<Metric>,
     fingerprint: String,
 }
@@ -109,35 +49,70 @@ impl Harness {
     pub fn new(spec: HarnessSpec) -> Result<Self> {
         let mut checks = Vec::new();
         for entry in &spec.check {
-            checks.extend(entry.build()?);
+            checks.extend(entry.check.build()?.into_iter().map(|check| (check, entry.when.clone())));
         }
         if checks.is_empty() {
             return Err(
                 Error::new(Kind::Data, "the harness has no checks").expected("at least one [[check]]")
             );
         }
-        unique("check", checks.iter().map(|check| check.name.as_str()))?;
+        unique("check", checks.iter().map(|(check, _)| check.name.as_str()))?;
         let metrics = resolve_metrics(&spec)?;
-        if !spec.metric.iter().any(|metric| metric.name == spec.score) {
-            let known: Vec<_> = spec.metric.iter().map(|metric| metric.name.as_str()).collect();
-            return Err(Error::new(Kind::Data, "the score names no metric")
-                .expected(format!("one of {}", known.join(", ")))
-                .found(format!("`{}`", spec.score)));
-        }
         let fingerprint = fingerprint(&spec)?;
         Ok(Harness { spec, checks, metrics, fingerprint })
+    }
+
+    /// The encoders that checks still lack, as model references, each once.
+    pub fn missing_embedders(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.checks.iter().filter_map(|(named, _)| named.check.embedder()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Hands the encoder called `name` to the checks that lack it.
+    pub fn attach(&self, name: &str, embedder: &SharedEmbedder) {
+        let lacking = self.checks.iter().filter(|(named, _)| named.check.embedder() == Some(name));
+        lacking.for_each(|(named, _)| named.check.attach(embedder));
+    }
+
+    /// Nothing is lacking for judging.
+    ///
+    /// # Errors
+    /// When a check lacks its encoder.
+    pub fn require_embedders(&self) -> Result<()> {
+        match self.missing_embedders().first() {
+            None => Ok(()),
+            Some(name) => Err(Error::new(Kind::Usage, "a check of this task needs an encoder")
+                .expected(format!("`{name}`"))
+                .hint(format!("underdog models pull {name}"))),
+        }
     }
 
     /// What every check finds about one output.
     pub fn judge(&self, sample: &Sample, output: &str) -> Verdicts {
         let answer = Answer::new(output);
-        self.checks.iter().map(|named| (named.name.clone(), named.check.judge(sample, &answer))).collect()
+        self.each(sample, |check| check.check.judge(sample, &answer).sound())
     }
 
-    /// The verdicts on a sample that was not answered: every check failed, for this reason.
-    pub fn judge_missing(&self, reason: &str) -> Verdicts {
-        let verdict = Verdict::fail(format!("no answer: {reason}"));
-        self.checks.iter().map(|named| (named.name.clone(), verdict.clone())).collect()
+    /// What every check finds about each output, in the same order, on all threads.
+    pub fn judge_all(&self, outputs: &[(&Sample, &str)]) -> Vec<Verdicts> {
+        outputs.par_iter().map(|(sample, output)| self.judge(sample, output)).collect()
+    }
+
+    /// The verdicts on a sample that was not answered: every check that is asked of it failed, for this reason.
+    pub fn judge_missing(&self, sample: &Sample, reason: &str) -> Verdicts {
+        let reason = format!("no answer: {reason}");
+        self.each(sample, |check| check.check.judge_missing(sample, &reason).sound())
+    }
+
+    fn each(&self, sample: &Sample, judge: impl Fn(&NamedCheck) -> Verdict) -> Verdicts {
+        let verdict = |(check, when): &(NamedCheck, When)| match not_asked(when, sample) {
+            None => judge(check),
+            Some(not_asked) => Verdict::NotAsked { not_asked },
+        };
+        self.checks.iter().map(|entry| (entry.0.name.clone(), verdict(entry))).collect()
     }
 
     /// The metrics in the order of the task file, without the built-in [`ANSWERED`].
@@ -147,12 +122,12 @@ impl Harness {
 
     /// Names of the checks in order.
     pub fn check_names(&self) -> impl Iterator<Item = &str> {
-        self.checks.iter().map(|check| check.name.as_str())
+        self.checks.iter().map(|(check, _)| check.name.as_str())
     }
 
     /// Name of the metric that is the score.
     pub fn score(&self) -> &str {
-        &self.spec.score
+        self.spec.score.name()
     }
 
     /// The harness as it stands in the task file; goes into every record.
@@ -166,56 +141,56 @@ impl Harness {
     }
 }
 
-/// The metrics of `spec` with their checks found; the way to a record's metrics without building its checks.
+/// The metrics of `spec` with their checks found, a weighted score as the last of them; the way to a record's metrics
+/// without building its checks.
 ///
 /// # Errors
-/// When a metric names a check that is not there, or none, or a name occurs twice.
+/// When a metric names a check that is not there, or none, a name occurs twice, a metric cannot be made of its checks, or
+/// the score is none.
 pub fn resolve_metrics(spec: &HarnessSpec) -> Result<Vec<Metric>> {
-    let names: Vec<String> = spec.check.iter().flat_map(expanded_names).collect();
-    unique("metric", spec.metric.iter().map(|metric| metric.name.as_str()).chain([ANSWERED]))?;
-    spec.metric.iter().map(|metric| resolve_metric(metric, &names)).collect()
+    let kept = |entry: &CheckEntry| {
+        let kept = entry.check.kept();
+        entry.check.names().into_iter().map(move |name| (name, kept))
+    };
+    let checks: Vec<(String, Kept)> = spec.check.iter().flat_map(kept).collect();
+    let names: Vec<&str> = spec.metric.iter().map(|metric| metric.name.as_str()).collect();
+    let weighted = matches!(spec.score, ScoreSpec::Weighted(_)).then_some(WEIGHTED);
+    unique("metric", names.iter().copied().chain([ANSWERED]).chain(weighted))?;
+    spec.score.check(&names)?;
+    let mut metrics: Vec<Metric> =
+        spec.metric.iter().map(|metric| resolve_metric(metric, &checks)).collect::<Result<_>>()?;
+    if let ScoreSpec::Weighted(score) = &spec.score {
+        let weight =
+            |metric: &Metric| score.metrics.get(&metric.name).map(|weight| (metric.clone(), *weight));
+        metrics.push(Metric::weighted(WEIGHTED, metrics.iter().filter_map(weight).collect()));
+    }
+    Ok(metrics)
 }
 
-fn resolve_metric(metric: &MetricSpec, names: &[String]) -> Result<Metric> {
-    let mut checks: Vec<String> = Vec::new();
+fn resolve_metric(metric: &MetricSpec, known: &[(String, Kept)]) -> Result<Metric> {
+    let names = || known.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut checks: Vec<(String, Kept)> = Vec::new();
     for wanted in &metric.checks {
-        let found: Vec<_> = match wanted.strip_suffix('*') {
-            Some(start) => names.iter().filter(|name| name.starts_with(start)).cloned().collect(),
-            None => names.iter().filter(|name| *name == wanted).cloned().collect(),
-        };
-        if found.is_empty() {
+        let found = known.iter().filter(|(name, _)| match wanted.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == wanted,
+        });
+        let before = checks.len();
+        checks.extend(found.cloned());
+        if checks.len() == before {
             return Err(Error::new(
                 Kind::Data,
                 format!("the metric `{}` names a check that is not there", metric.name),
             )
-            .expected(format!("one of {}", names.join(", ")))
+            .expected(format!("one of {}", names()))
             .found(format!("`{wanted}`")));
         }
-        checks.extend(found);
     }
     if checks.is_empty() {
         return Err(Error::new(Kind::Data, format!("the metric `{}` has no checks", metric.name))
-            .expected(format!("at least one of {}", names.join(", "))));
+            .expected(format!("at least one of {}", names())));
     }
-    Ok(Metric {
-        name: metric.name.clone(),
-        description: metric.description.clone(),
-        checks,
-        aggregate: metric.aggregate,
-    })
-}
-
-/// The names of the checks that an entry stands for.
-fn expanded_names(entry: &CheckSpec) -> Vec<String> {
-    match entry {
-        CheckSpec::FieldExact { name, fields, .. } => {
-            fields.iter().map(|field| format!("{name}.{field}")).collect()
-        }
-        CheckSpec::Exact { name, .. }
-        | CheckSpec::JsonValid { name }
-        | CheckSpec::JsonSchema { name, .. }
-        | CheckSpec::AllFields { name, .. } => vec![name.clone()],
-    }
+    Metric::new(metric, checks)
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
@@ -284,7 +259,7 @@ mod tests {
         assert_eq!(value(r#"{"a": "1", "b": "X"}"#), [1.0, 1.0, 1.0]);
         assert_eq!(value(r#"{"a": "1", "b": "y"}"#), [0.5, 1.0, 0.0]);
         assert_eq!(value("no"), [0.0, 0.0, 0.0]);
-        let missing = harness.judge_missing("too long");
+        let missing = harness.judge_missing(&sample(), "too long");
         assert_eq!(harness.metrics()[0].value(&missing), Some(0.0));
         assert_eq!(missing["valid"].reason(), Some("no answer: too long"));
         assert_eq!(harness.metrics()[0].value(&Verdicts::new()), None, "no verdict is no number");
@@ -320,12 +295,21 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_means_get_their_intervals() {
-        let harness = Harness::new(spec()).unwrap();
-        let [fields, valid, both] = harness.metrics() else { panic!("three metrics") };
-        assert!(!fields.is_rate() && valid.is_rate() && both.is_rate());
-        let values = [1.0, 0.0, 1.0, 1.0];
-        assert_eq!(valid.estimate(&values, 1), statistics::rate(3, 4));
-        assert_eq!(fields.estimate(&values, 1), statistics::mean_in_unit(&values, 1));
+    fn an_encoder_that_is_lacking_is_named_until_it_is_there() {
+        let spec = json!({"score": "mean",
+            "check": [{"name": "close", "kind": "similarity", "embedder": "letters"}],
+            "metric": [{"name": "mean", "checks": ["close"]}]});
+        let harness = Harness::new(serde_json::from_value(spec).unwrap()).unwrap();
+        assert_eq!(harness.missing_embedders(), ["letters"]);
+        let error = harness.require_embedders().unwrap_err();
+        assert_eq!(error.facts().hint.as_deref(), Some("underdog models pull letters"));
+        let embedder: SharedEmbedder =
+            std::sync::Arc::new(std::sync::Mutex::new(crate::test_support::Letters));
+        harness.attach("other", &embedder);
+        assert!(harness.require_embedders().is_err());
+        harness.attach("letters", &embedder);
+        harness.require_embedders().unwrap();
+        let sample = Sample { expected: json!("ab"), ..sample() };
+        assert_eq!(harness.judge(&sample, "c")["close"].number(), Some(0.0));
     }
 }

@@ -98,15 +98,11 @@ impl Evaluation {
 
     fn new(header: Header, samples: Vec<SampleRecord>, path: &Path) -> Result<Evaluation> {
         let seed = header.settings.seed;
+        let verdicts: Vec<_> = samples.iter().map(|sample| &sample.verdicts).collect();
+        let clusters = clusters_of(samples.iter(), GROUP);
         let mut metrics = BTreeMap::new();
         for metric in resolve_metrics(&header.harness)? {
-            let (known, values): (Vec<&SampleRecord>, Vec<f64>) =
-                samples.iter().filter_map(|sample| Some((sample, metric.value(&sample.verdicts)?))).unzip();
-            let estimate = match clusters_of(&known, GROUP) {
-                Some(clusters) => statistics::mean_in_clusters(&values, &clusters, seed),
-                None => metric.estimate(&values, seed),
-            };
-            metrics.insert(metric.name.clone(), estimate);
+            metrics.insert(metric.name.clone(), metric.measure(&verdicts, clusters.as_ref(), seed));
         }
         let answered = samples.iter().filter(|sample| sample.output.is_some()).count();
         metrics.insert(ANSWERED.to_owned(), statistics::rate(answered, samples.len()));
@@ -117,7 +113,7 @@ impl Evaluation {
             candidate: header.candidate.name.clone(),
             split: header.split.name().to_owned(),
             n: samples.len(),
-            score: metrics.get(&header.harness.score).and_then(|estimate| estimate.value),
+            score: metrics.get(header.harness.score.name()).and_then(|estimate| estimate.value),
             metrics,
             rows_per_s: (seconds > 0.0).then(|| samples.len() as f64 / seconds),
             prompt_tokens: total(|sample| sample.prompt_tokens),
@@ -151,6 +147,7 @@ pub fn evaluate(
     settings: &EvalSettings,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Evaluation> {
+    task.harness.require_embedders()?;
     let samples = match settings.limit {
         Some(limit) => select::random_subset(set.samples.iter().collect(), limit, settings.seed)?,
         None => set.samples.iter().collect(),
@@ -322,7 +319,7 @@ impl<'a> Sitting<'a> {
                 ..record
             },
             Err(error) => SampleRecord {
-                verdicts: self.task.harness.judge_missing(&error.to_string()),
+                verdicts: self.task.harness.judge_missing(sample, &error.to_string()),
                 error: Some(error.to_string()),
                 ..record
             },

@@ -1,11 +1,12 @@
 //! A task: a folder with `task.toml` and data. Here the file as typed becomes the task as resolved; rows are read in
 //! `sample`, the harness is built in `harness`, the `[recipe]` table is left to the trainer.
 
-use crate::check::CheckSpec;
+use crate::check::CheckEntry;
 use crate::harness::{Harness, HarnessSpec, MetricSpec};
 use crate::model::{Message, Role};
 use crate::record::Prompt;
 use crate::sample::{ReadRows, Sample, read_jsonl};
+use crate::score::ScoreSpec;
 use crate::split::{
     EvalSet, Part, ReadOptions, Rows, Side, Split, Test, Train, Validation, refuse_leakage, shared_inputs,
 };
@@ -27,10 +28,10 @@ struct TaskFile {
     #[serde(default)]
     description: String,
     max_new_tokens: usize,
-    score: String,
+    score: ScoreSpec,
     prompt: PromptFile,
     data: DataFile,
-    check: Vec<CheckSpec>,
+    check: Vec<CheckEntry>,
     metric: Vec<MetricSpec>,
     #[serde(default)]
     recipe: toml::Table,

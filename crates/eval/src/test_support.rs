@@ -66,3 +66,22 @@ pub fn mock(task: &Task, set: &EvalSet, right: impl Fn(usize) -> bool) -> MockMo
     }
     model
 }
+
+/// An embedder that counts the letters a to h.
+pub(crate) struct Letters;
+
+impl crate::embedder::Embedder for Letters {
+    fn identity(&self) -> crate::model::Identity {
+        crate::model::Identity { name: "letters".into(), fingerprint: "1".into() }
+    }
+
+    fn embed(&mut self, texts: &[&str]) -> crate::Result<Vec<Vec<f32>>> {
+        let count = |text: &str, letter: char| text.matches(letter).count() as f32;
+        let vector = |text: &&str| {
+            let counts: Vec<f32> = ('a'..='h').map(|letter| count(text, letter)).collect();
+            let length = counts.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-9);
+            counts.into_iter().map(|x| x / length).collect()
+        };
+        Ok(texts.iter().map(vector).collect())
+    }
+}

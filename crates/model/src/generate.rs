@@ -62,6 +62,12 @@ pub enum Event {
     Done(usize, Continuation),
 }
 
+/// Chooses the tokens of one row; without it a row takes the most probable token of all.
+pub trait Choose {
+    /// The next token for these logits over the vocabulary. What it gives is part of the answer from then on.
+    fn choose(&mut self, logits: &[f32]) -> u32;
+}
+
 /// Stretches of free cache slots, sorted and never adjacent.
 #[derive(Debug)]
 struct Slots {
@@ -104,6 +110,16 @@ struct Row {
     new: Vec<u32>,
     computed: usize,
     since: Instant,
+    chooser: Option<Box<dyn Choose>>,
+}
+
+impl Row {
+    fn choose(&mut self, logits: &[f32]) -> u32 {
+        match &mut self.chooser {
+            Some(chooser) => chooser.choose(logits),
+            None => argmax(logits) as u32,
+        }
+    }
 }
 
 /// The state of one call of [`generate`].
@@ -117,10 +133,11 @@ struct Scheduler<'a> {
     slots: Slots,
     waiting: Vec<usize>,
     rows: Vec<Row>,
+    chooser: &'a dyn Fn() -> Option<Box<dyn Choose>>,
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(prompts: &'a [Prompt], slots: usize) -> Self {
+    fn new(prompts: &'a [Prompt], slots: usize, chooser: &'a dyn Fn() -> Option<Box<dyn Choose>>) -> Self {
         let head = |p: &Prompt| Sequence { tokens: p.tokens[..p.tokens.len() - 1].to_vec(), targets: vec![] };
         let forest = Forest::merge(&prompts.iter().map(head).collect::<Vec<_>>());
         let mut users = vec![0; forest.segments().len()];
@@ -137,6 +154,7 @@ impl<'a> Scheduler<'a> {
             slots: Slots { free: vec![(0, slots)] },
             waiting,
             rows: Vec::new(),
+            chooser,
         }
     }
 
@@ -166,7 +184,9 @@ impl<'a> Scheduler<'a> {
         }
         let computed = taken.iter().map(|(_, size)| size).sum::<usize>() + 1;
         let past = self.past(&path, len - 1);
-        self.rows.push(Row { prompt, slot, past, new: Vec::new(), computed, since: Instant::now() });
+        let chooser = (self.chooser)();
+        let (new, since) = (Vec::new(), Instant::now());
+        self.rows.push(Row { prompt, slot, past, new, computed, since, chooser });
         self.waiting.pop();
         true
     }
@@ -241,13 +261,29 @@ pub fn generate(
     limits: Limits,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) {
+    generate_with(model, lora, prompts, stop, limits, &|| None, on_event);
+}
+
+/// [`generate`], with a chooser for each row that enters; `None` for the most probable token of all.
+///
+/// # Panics
+/// When a prompt is empty.
+pub fn generate_with(
+    model: &Transformer,
+    lora: Option<&Lora>,
+    prompts: &[Prompt],
+    stop: &[u32],
+    limits: Limits,
+    chooser: &dyn Fn() -> Option<Box<dyn Choose>>,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) {
     // A short prompt may begin a long one: then its segment is the long one's, and its own answer comes on top.
     let longest = |of: fn(&Prompt) -> usize| prompts.iter().map(of).max().unwrap_or(0);
     let largest = longest(|p| p.tokens.len()) + longest(|p| p.max_new.max(1));
     let slots = limits.slots.max(largest);
     let total: usize = prompts.iter().map(|p| p.tokens.len() + p.max_new).sum();
     let mut cache = KvCache::new(model.config(), slots.min(total));
-    let mut scheduler = Scheduler::new(prompts, cache.slots());
+    let mut scheduler = Scheduler::new(prompts, cache.slots(), chooser);
     let vocab = model.config().vocab;
     let lora = lora.map(|lora| model.ready(lora, Use::Forward));
     let mut space = Workspace::default();
@@ -268,8 +304,8 @@ pub fn generate(
         let logits = model.extend(lora.as_ref(), &batch, &mut cache, &want, &mut space);
         let mut index = 0;
         for row_logits in logits.chunks_exact(vocab) {
-            let token = argmax(row_logits) as u32;
             let row = &mut scheduler.rows[index];
+            let token = row.choose(row_logits);
             let prompt = row.prompt;
             let stopped = stop.contains(&token);
             if !stopped {

@@ -158,7 +158,7 @@ impl HuggingFace {
 }
 
 /// Reads a text file of a bounded size.
-fn read_small(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let fault = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::new(Kind::Model, "a file of the model directory is missing")
             .expected(path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
@@ -208,7 +208,7 @@ fn read_header(bytes: &[u8], path: &Path) -> Result<(usize, Vec<TensorInfo>)> {
 }
 
 /// Refuses offsets beyond the file before the library sums them up: it does so unchecked.
-fn refuse_far_offsets(bytes: &[u8]) -> std::result::Result<(), String> {
+pub(crate) fn refuse_far_offsets(bytes: &[u8]) -> std::result::Result<(), String> {
     #[derive(Deserialize)]
     struct Offsets {
         #[serde(default)]

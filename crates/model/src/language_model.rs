@@ -6,7 +6,8 @@ use crate::adapter;
 use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
-use crate::generate::{Event, Limits, Prompt, generate};
+use crate::constrain::{Constraint, Grammar};
+use crate::generate::{Choose, Event, Limits, Prompt, generate_with};
 use crate::linear::Precision;
 use crate::lora::Lora;
 use crate::tokenizer::Tokenizer;
@@ -89,6 +90,7 @@ pub struct LanguageModel {
     base: String,
     adapter_path: Option<String>,
     base_fingerprint: String,
+    constraint: Option<Constraint>,
 }
 
 impl LanguageModel {
@@ -136,7 +138,22 @@ impl LanguageModel {
             base: reference.base.clone(),
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
+            constraint: None,
         })
+    }
+
+    /// From now on gives only answers that fit `grammar`; `name` is what records call that.
+    ///
+    /// # Errors
+    /// When the grammar cannot be used.
+    pub fn constrain(&mut self, grammar: &Grammar, name: &str) -> Result<()> {
+        self.constraint = Some(Constraint::new(grammar, name, &self.tokenizer, &self.stop)?);
+        Ok(())
+    }
+
+    /// Chooses the tokens of an answer, where they are constrained.
+    fn chooser(&self) -> Option<Box<dyn Choose>> {
+        self.constraint.as_ref().map(|constraint| Box::new(constraint.start()) as Box<dyn Choose>)
     }
 
     /// Takes on an adapter that was just trained on this base and written to `path`.
@@ -216,30 +233,39 @@ impl LanguageModel {
         let mut shown = 0;
         let mut output = None;
         let prompts = [prompt];
-        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| {
-            match event {
-                Event::Token(_, token) => {
-                    ids.push(token);
-                    // One token more than asked for is generated, in case it is the one that ends the turn.
-                    if ids.len() > request.max_new_tokens {
-                        return ControlFlow::Continue(());
+        generate_with(
+            &self.transformer,
+            self.lora.as_ref(),
+            &prompts,
+            &self.stop,
+            self.limits,
+            &|| self.chooser(),
+            &mut |event| {
+                match event {
+                    Event::Token(_, token) => {
+                        ids.push(token);
+                        // One token more than asked for is generated, in case it is the one that ends the turn.
+                        if ids.len() > request.max_new_tokens {
+                            return ControlFlow::Continue(());
+                        }
+                        let text = self.tokenizer.decode(&ids);
+                        // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
+                        let new =
+                            text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
+                        let Some(new) = new else { return ControlFlow::Continue(()) };
+                        shown = text.len();
+                        on_text(new)
                     }
-                    let text = self.tokenizer.decode(&ids);
-                    // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
-                    let new = text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
-                    let Some(new) = new else { return ControlFlow::Continue(()) };
-                    shown = text.len();
-                    on_text(new)
+                    Event::Done(_, done) => {
+                        let done = self.output(&prompts[0], done, request.max_new_tokens);
+                        // What is still held back will not become whole any more.
+                        let flow = done.text.get(shown..).filter(|rest| !rest.is_empty()).map(&mut *on_text);
+                        output = Some(done);
+                        flow.unwrap_or(ControlFlow::Continue(()))
+                    }
                 }
-                Event::Done(_, done) => {
-                    let done = self.output(&prompts[0], done, request.max_new_tokens);
-                    // What is still held back will not become whole any more.
-                    let flow = done.text.get(shown..).filter(|rest| !rest.is_empty()).map(&mut *on_text);
-                    output = Some(done);
-                    flow.unwrap_or(ControlFlow::Continue(()))
-                }
-            }
-        });
+            },
+        );
         output.ok_or_else(|| Error::new(Kind::Stopped, "the answer was stopped"))
     }
 
@@ -261,7 +287,7 @@ impl Model for LanguageModel {
     /// The fingerprint holds the number format too: a record of answers in bf16 does not go on in f32.
     fn identity(&self) -> Identity {
         let precision = self.precision.name();
-        match &self.lora {
+        let mut identity = match &self.lora {
             None => Identity {
                 name: self.base.clone(),
                 fingerprint: format!("{} {precision}", self.base_fingerprint),
@@ -270,7 +296,12 @@ impl Model for LanguageModel {
                 name: format!("{}+{}", self.base, self.adapter_path.as_deref().unwrap_or("adapter")),
                 fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
+        };
+        if let Some(constraint) = &self.constraint {
+            identity.name.push_str(&format!("?constrain={}", constraint.name()));
+            identity.fingerprint.push_str(&format!(" {}", constraint.fingerprint()));
         }
+        identity
     }
 
     fn generate(
@@ -292,15 +323,21 @@ impl Model for LanguageModel {
                 }
             }
         }
-        generate(&self.transformer, self.lora.as_ref(), &prompts, &self.stop, self.limits, &mut |event| {
-            match event {
+        generate_with(
+            &self.transformer,
+            self.lora.as_ref(),
+            &prompts,
+            &self.stop,
+            self.limits,
+            &|| self.chooser(),
+            &mut |event| match event {
                 Event::Token(..) => ControlFlow::Continue(()),
                 Event::Done(i, done) => on_output(
                     origin[i],
                     Ok(self.output(&prompts[i], done, requests[origin[i]].max_new_tokens)),
                 ),
-            }
-        });
+            },
+        );
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ pub mod ceilings;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod gelu;
+pub mod layer_norm;
 pub mod math;
 pub mod matmul;
 pub mod memory;

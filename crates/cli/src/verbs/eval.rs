@@ -5,7 +5,8 @@ use crate::environment::{Environment, peak_memory_mib};
 use crate::output::{Output, duration, percent, score_card};
 use crate::progress::Meter;
 use crate::run_folder;
-use crate::verbs::{load_model, say_skipped};
+use crate::verbs::candidate::{Candidate, attach_encoders};
+use crate::verbs::say_skipped;
 use std::ops::ControlFlow;
 use underdog_eval::Result;
 use underdog_eval::model::Model;
@@ -22,9 +23,20 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     if let Some(file) = &arguments.data {
         task = task.with_data(arguments.split, file);
     }
-    let set = task.eval_set(arguments.split, &arguments.rows.options()?)?;
+    let options = arguments.rows.options()?;
+    let set = task.eval_set(arguments.split, &options)?;
     say_skipped(&set.skipped, output);
-    let mut model = load_model(&arguments.model, &arguments.precision, environment, output)?;
+    attach_encoders(&task, environment, output)?;
+    let candidate = Candidate {
+        reference: &arguments.model,
+        shots: arguments.shots,
+        constrain: arguments.constrain.as_deref(),
+        precision: &arguments.precision,
+        task: &task,
+        options: &options,
+        seed: arguments.seed,
+    };
+    let mut model = candidate.open(environment, output)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "eval")?;
     let settings = EvalSettings {
         record_path: folder.join("record.jsonl"),
@@ -32,7 +44,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
         limit: arguments.rows.limit,
         seed: arguments.seed,
     };
-    let evaluation = measure("eval", &task, &set, &mut model, &settings, environment)?;
+    let evaluation = measure("eval", &task, &set, model.as_mut(), &settings, environment)?;
     output.result(&evaluation, || {
         let rate = evaluation.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
         format!(

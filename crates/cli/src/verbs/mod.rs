@@ -1,6 +1,8 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod baselines;
 pub mod bench;
+pub mod candidate;
 pub mod chat;
 pub mod compare;
 pub mod doctor;
@@ -8,8 +10,10 @@ pub mod eval;
 pub mod export;
 pub mod models;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod train;
+pub mod view;
 
 use crate::arguments::RowArguments;
 use crate::environment::Environment;
@@ -29,6 +33,12 @@ pub fn load_model(
     output: &Output,
 ) -> Result<LanguageModel> {
     let precision = Precision::parse(precision)?;
+    let reference = fetch_if_missing(text, environment, output)?;
+    LanguageModel::load(&reference, &environment.cache, precision)
+}
+
+/// Pulls a catalogue model that is not in the cache; gives the reference as parsed.
+pub fn fetch_if_missing(text: &str, environment: &Environment, output: &Output) -> Result<Reference> {
     let reference = Reference::parse(text)?;
     if reference.locate(&environment.cache).is_err()
         && let Ok(entry) = catalogue::find(&reference.base)
@@ -36,7 +46,7 @@ pub fn load_model(
         output.say(&format!("{} is not in the cache yet", entry.name));
         underdog_model::pull::pull(entry, &environment.cache, &Download::default())?;
     }
-    LanguageModel::load(&reference, &environment.cache, precision)
+    Ok(reference)
 }
 
 /// Loads the model that training starts from.

@@ -3,7 +3,10 @@
 use crate::arguments::RunArguments;
 use crate::environment::{Environment, machine, reset_peak_memory};
 use crate::output::{Output, score_card};
+use crate::records::candidate_bytes;
 use crate::run_folder;
+use crate::verbs::baselines::{Measured, measure_baselines};
+use crate::verbs::candidate::{Candidate, attach_encoders};
 use crate::verbs::eval::measure;
 use crate::verbs::train::{describe, examples, recipe, teach};
 use crate::verbs::{load_base, say_skipped, skipped_note};
@@ -37,6 +40,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     let rows = task.train(&options)?;
     say_skipped(&set.skipped, output);
     say_skipped(rows.skipped(), output);
+    attach_encoders(&task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let examples = examples(&task, rows.samples(), &model)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
@@ -61,6 +65,22 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     reset_peak_memory();
     let tuned = measure("tuned", &task, &set, &mut model, &settings("tuned.jsonl"), environment)?;
 
+    let baselines = match arguments.no_baselines {
+        true => Measured::default(),
+        false => {
+            let candidate = Candidate {
+                reference: &recipe.base,
+                shots: None,
+                constrain: None,
+                precision: &recipe.precision,
+                task: &task,
+                options: &options,
+                seed: recipe.seed,
+            };
+            measure_baselines(&candidate, &set, &settings, environment, output)?
+        }
+    };
+
     let finished = Finished {
         task: &task,
         recipe: &recipe,
@@ -69,6 +89,8 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         tuned,
         summary,
         precision: model.precision(),
+        baselines: baselines.evaluations,
+        environment,
     };
     let mut notes: Vec<String> =
         [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
@@ -77,11 +99,17 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
             "Inputs that stand both in the training rows and in the measured rows were allowed.".into(),
         );
     }
+    notes.extend(baselines.notes);
     let (report, path) = finished.report(arguments, &notes)?;
+    let candidates: serde_json::Map<String, serde_json::Value> = finished
+        .candidates()
+        .into_iter()
+        .map(|(role, evaluation)| (role.to_owned(), json!(evaluation)))
+        .collect();
     let object = json!({
         "task": task.name,
         "report": path.display().to_string(),
-        "candidates": {"base": finished.base, "tuned": finished.tuned},
+        "candidates": candidates,
         "train": finished.summary,
         "claims": report.claims,
     });
@@ -89,7 +117,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         let claims: Vec<String> = report.claims.iter().map(|c| c.sentence().to_owned()).collect();
         format!(
             "{}\n{}\n{}\n\nreport {}",
-            score_card(&[("base", &finished.base), ("tuned", &finished.tuned)]),
+            score_card(&finished.candidates()),
             claims.join("\n"),
             describe(&finished.summary, &recipe),
             path.display()
@@ -106,16 +134,25 @@ struct Finished<'a> {
     tuned: Evaluation,
     summary: Summary,
     precision: Precision,
+    baselines: Vec<(&'static str, Evaluation)>,
+    environment: &'a Environment,
 }
 
 impl Finished<'_> {
+    /// Everything measured, by role: the base, the tuned model, then the baselines.
+    fn candidates(&self) -> Vec<(&str, &Evaluation)> {
+        let models = [("base", &self.base), ("tuned", &self.tuned)];
+        models.into_iter().chain(self.baselines.iter().map(|(role, e)| (*role, e))).collect()
+    }
+
     /// Makes and writes the report; gives it and the path of its page.
     fn report(&self, arguments: &RunArguments, notes: &[String]) -> Result<(ReportData, PathBuf)> {
-        let candidate = |role: &str, evaluation: &Evaluation| CandidateResult {
+        let candidate = |(role, evaluation): (&str, &Evaluation)| CandidateResult {
             role: role.into(),
             evaluation: evaluation.clone(),
+            bytes: candidate_bytes(&evaluation.candidate, &self.environment.cache),
         };
-        let candidates = vec![candidate("base", &self.base), candidate("tuned", &self.tuned)];
+        let candidates = self.candidates().into_iter().map(candidate).collect();
         let mut report = ReportData::new(self.task, candidates, self.recipe.seed)?;
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();
@@ -166,6 +203,7 @@ fn commands(arguments: &RunArguments, recipe: &Recipe, used: Precision, adapter:
     rows.push_str(if arguments.rows.skip_bad_rows { " --skip-bad-rows" } else { "" });
     rows.push_str(if arguments.rows.allow_leakage { " --allow-leakage" } else { "" });
     let mut again = format!("underdog run {task}{rows}");
+    again.push_str(if arguments.no_baselines { " --no-baselines" } else { "" });
     flag(&mut again, "--model", arguments.model.clone());
     let sets_precision = |set: &&String| set.split('=').next().is_some_and(|key| key.trim() == "precision");
     let others = arguments.set.iter().filter(|set| !sets_precision(set));

@@ -85,7 +85,7 @@ fn run_learns_the_task_and_reports_it() {
         "run task --model TINY --data task/train.jsonl --allow-leakage --set steps=150 --out r --json";
     let object = home.run(arguments).json();
     has_exactly(&object, "task report candidates train claims");
-    has_exactly(&object["candidates"], "base tuned");
+    has_exactly(&object["candidates"], "base tuned majority");
     has_exactly(&object["candidates"]["base"], EVAL);
     has_exactly(&object["candidates"]["tuned"], EVAL);
     has_exactly(&object["train"], TRAIN);
@@ -267,4 +267,75 @@ fn the_same_training_gives_the_same_bytes_on_any_number_of_threads() {
     let weights = |out: &str| home.read(&format!("{out}/adapter/adapter_model.safetensors"));
     assert_eq!(weights("b"), weights("c"));
     assert_eq!(weights("a"), weights("b"), "the tiny model's sums do not depend on threads");
+}
+
+#[test]
+fn baselines_are_measured_like_any_candidate_and_by_a_run() {
+    let home = Home::new();
+    home.write(
+        "task/train.jsonl",
+        (0..8)
+            .map(|i| format!("{{\"input\": \"n{i}\", \"expected\": \"answer {}\"}}\n", [30, 31][i / 5]))
+            .collect::<String>(),
+    );
+    let object = home.run("eval task --model majority --out m --json").json();
+    has_exactly(&object, EVAL);
+    assert_eq!(
+        (object["candidate"].as_str(), object["score"].as_f64()),
+        (Some("majority"), Some(1.0 / 12.0))
+    );
+    let tiny = underdog_testkit::golden("models/tiny-bert");
+    for kind in ["nearest", "linear"] {
+        let name = format!("{kind}:{}", tiny.display());
+        let object = home.run(&format!("eval task --model {name} --out {kind} --json")).json();
+        assert_eq!(object["candidate"], name);
+        assert_eq!(object["metrics"]["answered"]["value"], 1.0);
+    }
+    home.run("eval task --model nearest:no-such-encoder --out x").fails(2, &["no-such-encoder"]);
+    home.run("eval task --model majority --shots 2 --out x").fails(2, &["takes no examples"]);
+    home.run("eval task --model TINY?shots=0 --out x").fails(2, &["?shots="]);
+    let run = "run task --model TINY --set steps=1 --out r --json";
+    let object = home.run(run).json();
+    assert_eq!(object["candidates"]["majority"]["score"], 1.0 / 12.0);
+    assert_eq!(home.lines("r/majority.jsonl"), 13);
+    let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("nearest and linear were left out") && notes.contains("models pull"), "{notes}");
+    let bare = home.run("run task --model TINY --set steps=1 --no-baselines --out b --json").json();
+    has_exactly(&bare["candidates"], "base tuned");
+}
+
+#[test]
+fn a_similarity_check_gets_its_encoder_from_the_program() {
+    let home = Home::new();
+    let tiny = underdog_testkit::golden("models/tiny-bert");
+    let task = home
+        .text("task/task.toml")
+        .replace("kind = \"exact\"", &format!("kind = \"similarity\"\nembedder = '{}'", tiny.display()));
+    home.write("task/task.toml", &task);
+    let object = home.run("eval task --model majority --out m --json").json();
+    let score = object["score"].as_f64().unwrap();
+    assert!((0.1..1.0).contains(&score), "{object}");
+    home.write("task/task.toml", task.replace(&tiny.display().to_string(), "no-such-encoder"));
+    home.run("eval task --model majority --out x").fails(2, &["no-such-encoder"]);
+}
+
+#[test]
+fn constrained_answers_are_labels_of_the_training_rows() {
+    let home = Home::new();
+    let row = |i: usize| format!("{{\"input\": \"n{i}\", \"expected\": \"answer {}\"}}\n", [30, 31][i % 2]);
+    home.write("task/train.jsonl", (0..8).map(row).collect::<String>());
+    let object = home.run("eval task --model TINY --constrain auto --out c --json").json();
+    assert!(object["candidate"].as_str().unwrap().ends_with("?constrain=labels"), "{object}");
+    let record = home.text("c/record.jsonl");
+    let outputs: Vec<Value> =
+        record.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(outputs.len(), 12);
+    for line in &outputs {
+        assert!(["answer 30", "answer 31"].contains(&line["output"].as_str().unwrap()), "{line}");
+    }
+    let again = home.run("eval task --model TINY?constrain=labels --out d --json").json();
+    assert_eq!(again["metrics"], object["metrics"]);
+    home.run("eval task --model TINY --constrain schema --out x").fails(2, &["json_schema"]);
+    home.run("eval task --model TINY --constrain words --out x").fails(2, &["labels, schema or auto"]);
 }

@@ -1,12 +1,42 @@
-//! Checks: binary questions about one output, one file each. A check sees the sample and the answer and gives a
-//! [`Verdict`]; how verdicts become metrics is `harness`'s. Checks say in `reason` why something failed, in one line.
+//! Checks, which are binary questions about one output, and scorers, which give it a number; one file each. A check sees
+//! the sample and the answer and gives a [`Verdict`]; how verdicts become metrics is `harness`'s. Checks say in `reason`
+//! why something failed, in one line. What a row lacks is never held against an answer: the verdict is missing.
 
 mod all_fields;
+pub(crate) mod bleu;
+pub mod choice;
+pub(crate) mod chrf;
+pub mod contains;
+pub mod edit_distance;
 mod exact;
+pub mod facts;
 mod field_exact;
+pub mod field_f1;
+pub mod forbidden;
+pub mod given;
 mod json_schema;
 mod json_valid;
+pub mod labels;
+pub mod length;
+pub mod number;
+pub mod objects_f1;
+pub mod one_of;
+mod ordinal;
+pub mod regex;
+pub mod rouge;
+mod sequence;
+pub mod sides;
+mod similarity;
+mod token_f1;
+mod verdict;
+mod when;
+mod words;
 
+pub use verdict::{Evidence, Kept, Verdict};
+pub(crate) use when::not_asked;
+pub use when::{CheckEntry, When};
+
+use crate::embedder::SharedEmbedder;
 use crate::normalise::Normalisation;
 use crate::sample::Sample;
 use crate::{Error, Kind, Result, json};
@@ -15,65 +45,28 @@ use serde_json::Value;
 use std::cell::OnceCell;
 use std::fmt;
 
-/// What a check or scorer found about one output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Verdict {
-    /// The answer to a check.
-    Pass {
-        /// Whether the output passed.
-        pass: bool,
-        /// Why not, in one line.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// The answer of a scorer; its range is in the scorer's own docs.
-    Value {
-        /// A finite number.
-        value: f64,
-        /// What led to it, in one line.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-}
-
-impl Verdict {
-    /// The output passed.
-    pub fn pass() -> Self {
-        Verdict::Pass { pass: true, reason: None }
-    }
-
-    /// The output failed because of `reason`, which is cut at 200 characters.
-    pub fn fail(reason: impl Into<String>) -> Self {
-        Verdict::Pass { pass: false, reason: Some(shorten(&reason.into(), 200)) }
-    }
-
-    /// 1 for passed, 0 for failed, or the graded number; `None` where a scorer gave no finite number.
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            Verdict::Pass { pass, .. } => Some(f64::from(u8::from(*pass))),
-            Verdict::Value { value, .. } => value.is_finite().then_some(*value),
-        }
-    }
-
-    /// Why, if there is something to say.
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Verdict::Pass { reason, .. } | Verdict::Value { reason, .. } => reason.as_deref(),
-        }
-    }
-}
-
 /// One output, with what several checks need of it computed once.
 pub struct Answer<'a> {
     text: &'a str,
     json: OnceCell<std::result::Result<Value, String>>,
+    option_log_probs: Option<&'a [f64]>,
 }
 
 impl<'a> Answer<'a> {
     /// The answer as the candidate gave it.
     pub fn new(text: &'a str) -> Self {
-        Answer { text, json: OnceCell::new() }
+        Answer { text, json: OnceCell::new(), option_log_probs: None }
+    }
+
+    /// The answer with the natural log-probability of each option of a multiple choice, in their order, from a candidate
+    /// that gives them.
+    pub fn with_option_log_probs(self, log_probs: &'a [f64]) -> Self {
+        Answer { option_log_probs: Some(log_probs), ..self }
+    }
+
+    /// The log-probabilities of the options, if the candidate gave them.
+    pub fn option_log_probs(&self) -> Option<&'a [f64]> {
+        self.option_log_probs
     }
 
     /// The text as given.
@@ -95,10 +88,23 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A binary question about one output.
+/// A question about one output.
 pub trait Check: fmt::Debug + Send + Sync {
     /// Answers the question for `answer` to `sample`.
     fn judge(&self, sample: &Sample, answer: &Answer<'_>) -> Verdict;
+
+    /// The verdict where there is no answer: wrong, for this reason.
+    fn judge_missing(&self, sample: &Sample, reason: &str) -> Verdict {
+        self.judge(sample, &Answer::new("")).unanswered(reason)
+    }
+
+    /// The encoder that the check still lacks, as a model reference; most need none.
+    fn embedder(&self) -> Option<&str> {
+        None
+    }
+
+    /// Hands in the encoder that [`Check::embedder`] names.
+    fn attach(&self, _embedder: &SharedEmbedder) {}
 }
 
 /// A check as it stands in a task file under `[[check]]`.
@@ -145,6 +151,53 @@ pub enum CheckSpec {
         #[serde(default)]
         normalise: Vec<Normalisation>,
     },
+    /// The answer matches a pattern.
+    Regex(regex::RegexSpec),
+    /// The answer contains texts.
+    Contains(contains::ContainsSpec),
+    /// The answer is the expected one of a list of labels.
+    OneOf(one_of::OneOfSpec),
+    /// The answer names the expected step of a scale.
+    Ordinal(one_of::OneOfSpec),
+    /// The answer names the expected set of labels.
+    Labels(labels::LabelsSpec),
+    /// The answer chooses the expected option.
+    Choice(choice::ChoiceSpec),
+    /// The number in the answer is the expected one.
+    Number(number::NumberSpec),
+    /// The answer is neither too short nor too long.
+    Length(length::LengthSpec),
+    /// Certain words do not occur.
+    Forbidden(forbidden::ForbiddenSpec),
+    /// Every fact of the row appears: `name.share` and `name.all`.
+    Facts(facts::FactsSpec),
+    /// How many fields are right.
+    FieldF1(field_f1::FieldF1Spec),
+    /// How well a list of objects fits the expected one.
+    ObjectsF1(objects_f1::ObjectsF1Spec),
+    /// How alike the texts are letter by letter.
+    EditDistance(edit_distance::EditDistanceSpec),
+    /// F1 of the bags of words.
+    TokenF1(sides::TextSpec),
+    /// ROUGE-1, ROUGE-2 or ROUGE-L.
+    Rouge(rouge::RougeSpec),
+    /// BLEU.
+    Bleu(sides::TextSpec),
+    /// chrF2.
+    Chrf(sides::TextSpec),
+    /// A number that stands in the row.
+    Given(given::GivenSpec),
+    /// How close in meaning the answer is to the expected one: a number from −1 to 1, or with `at_least` a question.
+    Similarity {
+        /// Name of the check in records and metrics.
+        name: String,
+        /// The cosine from which on an answer passes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_least: Option<f64>,
+        /// The encoder, as a model reference.
+        #[serde(default = "similarity::usual_embedder")]
+        embedder: String,
+    },
 }
 
 /// A check with its name.
@@ -172,7 +225,7 @@ impl CheckSpec {
                 Ok(one(name, Box::new(json_schema::JsonSchema::new(name, schema)?)))
             }
             CheckSpec::FieldExact { name, fields, normalise } => {
-                require_fields(name, fields)?;
+                require_some(name, "fields", fields.len())?;
                 let each = fields.iter().map(|field| NamedCheck {
                     name: format!("{name}.{field}"),
                     check: Box::new(field_exact::FieldExact {
@@ -182,20 +235,113 @@ impl CheckSpec {
                 });
                 Ok(each.collect())
             }
+            CheckSpec::Similarity { name, at_least, embedder } => {
+                Ok(one(name, Box::new(similarity::Similarity::new(name, *at_least, embedder)?)))
+            }
             CheckSpec::AllFields { name, fields, normalise } => {
-                require_fields(name, fields)?;
+                require_some(name, "fields", fields.len())?;
                 Ok(one(name, Box::new(all_fields::AllFields::new(fields, normalise))))
             }
+            CheckSpec::Facts(spec) => Ok(facts::build(spec)),
+            other => Ok(one(other.name(), other.build_one()?)),
+        }
+    }
+
+    fn build_one(&self) -> Result<Box<dyn Check>> {
+        Ok(match self {
+            CheckSpec::Regex(spec) => Box::new(regex::Regex::new(spec)?),
+            CheckSpec::Contains(spec) => Box::new(contains::Contains(spec.clone())),
+            CheckSpec::OneOf(spec) => Box::new(one_of::OneOf::new(spec)?),
+            CheckSpec::Ordinal(spec) => Box::new(ordinal::Ordinal::new(spec)?),
+            CheckSpec::Labels(spec) => Box::new(labels::LabelSet::new(spec)),
+            CheckSpec::Choice(spec) => Box::new(choice::Choice::new(spec)?),
+            CheckSpec::Number(spec) => Box::new(number::Number::new(spec)?),
+            CheckSpec::Length(spec) => Box::new(length::Length::new(spec)?),
+            CheckSpec::Forbidden(spec) => {
+                require_some(&spec.name, "words", spec.words.len())?;
+                Box::new(forbidden::Forbidden::new(spec))
+            }
+            CheckSpec::FieldF1(spec) => {
+                require_some(&spec.name, "fields", spec.fields.len())?;
+                Box::new(field_f1::FieldF1(spec.clone()))
+            }
+            CheckSpec::ObjectsF1(spec) => {
+                require_some(&spec.name, "keys", spec.keys.len())?;
+                Box::new(objects_f1::ObjectsF1(spec.clone()))
+            }
+            CheckSpec::EditDistance(spec) => Box::new(edit_distance::build(spec)),
+            CheckSpec::TokenF1(spec) => Box::new(spec.compare(token_f1::TokenF1)),
+            CheckSpec::Rouge(spec) => Box::new(rouge::build(spec)),
+            CheckSpec::Bleu(spec) => Box::new(spec.compare(bleu::Bleu)),
+            CheckSpec::Chrf(spec) => Box::new(spec.compare(chrf::Chrf)),
+            CheckSpec::Given(spec) => Box::new(given::Given(spec.clone())),
+            CheckSpec::Exact { .. }
+            | CheckSpec::JsonValid { .. }
+            | CheckSpec::JsonSchema { .. }
+            | CheckSpec::FieldExact { .. }
+            | CheckSpec::AllFields { .. }
+            | CheckSpec::Similarity { .. }
+            | CheckSpec::Facts(_) => unreachable!("`build` makes these itself"),
+        })
+    }
+
+    /// The name as typed: of the check, or the first part of the names of its checks.
+    pub fn name(&self) -> &str {
+        match self {
+            CheckSpec::Exact { name, .. }
+            | CheckSpec::JsonValid { name }
+            | CheckSpec::JsonSchema { name, .. }
+            | CheckSpec::FieldExact { name, .. }
+            | CheckSpec::Similarity { name, .. }
+            | CheckSpec::AllFields { name, .. } => name,
+            CheckSpec::Regex(spec) => &spec.name,
+            CheckSpec::Contains(spec) => &spec.name,
+            CheckSpec::OneOf(spec) | CheckSpec::Ordinal(spec) => &spec.name,
+            CheckSpec::Labels(spec) => &spec.name,
+            CheckSpec::Choice(spec) => &spec.name,
+            CheckSpec::Number(spec) => &spec.name,
+            CheckSpec::Length(spec) => &spec.name,
+            CheckSpec::Forbidden(spec) => &spec.name,
+            CheckSpec::Facts(spec) => &spec.name,
+            CheckSpec::FieldF1(spec) => &spec.name,
+            CheckSpec::ObjectsF1(spec) => &spec.name,
+            CheckSpec::EditDistance(spec) => &spec.name,
+            CheckSpec::Rouge(spec) => &spec.name,
+            CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.name,
+            CheckSpec::Given(spec) => &spec.name,
+        }
+    }
+
+    /// The names of the checks that this entry stands for, without building them.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            CheckSpec::FieldExact { name, fields, .. } => {
+                fields.iter().map(|field| format!("{name}.{field}")).collect()
+            }
+            CheckSpec::Facts(spec) => facts::names(&spec.name).to_vec(),
+            other => vec![other.name().to_owned()],
+        }
+    }
+
+    /// What its verdicts keep for numbers of the corpus.
+    pub fn kept(&self) -> Kept {
+        match self {
+            CheckSpec::OneOf(_) | CheckSpec::Labels(_) | CheckSpec::Choice(_) => Kept::Labels,
+            CheckSpec::FieldF1(_) | CheckSpec::ObjectsF1(_) => Kept::Hits,
+            CheckSpec::Number(_) | CheckSpec::Ordinal(_) => Kept::Numbers,
+            CheckSpec::Bleu(_) => Kept::Bleu,
+            CheckSpec::Chrf(_) => Kept::Chrf,
+            _ => Kept::Nothing,
         }
     }
 }
 
-fn require_fields(name: &str, fields: &[String]) -> Result<()> {
-    if fields.is_empty() {
-        return Err(Error::new(Kind::Data, format!("the check `{name}` has no fields"))
-            .expected("at least one name in `fields`"));
+fn require_some(name: &str, what: &str, count: usize) -> Result<()> {
+    if count > 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::new(Kind::Data, format!("the check `{name}` has no {what}"))
+        .expected(format!("at least one in `{what}`")))
 }
 
 /// The first `limit` characters, with a mark where something was cut.
@@ -207,9 +353,13 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
 }
 
 #[cfg(test)]
+pub(crate) fn sample(expected: Value) -> Sample {
+    Sample { id: "r".into(), input: "i".into(), expected, meta: Default::default(), line: 1 }
+}
+
+#[cfg(test)]
 pub(crate) fn judge(check: &dyn Check, expected: Value, text: &str) -> bool {
-    let sample = Sample { id: "r".into(), input: "i".into(), expected, meta: Default::default(), line: 1 };
-    let verdict = check.judge(&sample, &Answer::new(text));
+    let verdict = check.judge(&sample(expected), &Answer::new(text));
     let passed = verdict.number() == Some(1.0);
     assert_eq!(passed, verdict.reason().is_none(), "a failure has a reason, a pass needs none: {verdict:?}");
     passed
@@ -218,20 +368,6 @@ pub(crate) fn judge(check: &dyn Check, expected: Value, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn verdicts_read_back_and_keep_their_form() {
-        for (verdict, text) in [
-            (Verdict::pass(), r#"{"pass":true}"#),
-            (Verdict::fail("no"), r#"{"pass":false,"reason":"no"}"#),
-            (Verdict::Value { value: 0.5, reason: None }, r#"{"value":0.5}"#),
-        ] {
-            assert_eq!(serde_json::to_string(&verdict).unwrap(), text);
-            assert_eq!(serde_json::from_str::<Verdict>(text).unwrap(), verdict);
-        }
-        assert_eq!(Verdict::Value { value: f64::NAN, reason: None }.number(), None);
-        assert_eq!(Verdict::fail("x".repeat(500)).reason().unwrap().chars().count(), 201);
-    }
 
     #[test]
     fn an_entry_with_fields_becomes_one_check_each() {

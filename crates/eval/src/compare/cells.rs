@@ -1,6 +1,8 @@
 //! From two evaluations to numbers: which samples they have in common, their values for one metric and one slice (a
-//! *cell*), and the interval, test and effect of each cell. What may be said because of them is `claim`'s.
+//! *cell*), and the interval, test and effect of each cell. Cells on numbers of the corpus are measured by `corpus`. What
+//! may be said because of them is `claim`'s.
 
+use super::corpus::{self, Corpus};
 use super::slices::{Slice, Slicing, label};
 use super::{CompareSettings, Comparison};
 use crate::harness::Metric;
@@ -35,6 +37,8 @@ pub(super) struct Cell {
     differences: Vec<f64>,
     clusters: Option<Clusters>,
     margin: Option<f64>,
+    /// The number of the corpus, where the metric is one; the numbers of samples then only describe them.
+    corpus: Option<Corpus>,
 }
 
 /// All cells of one candidate: each metric on all samples, then each metric on each slice.
@@ -56,43 +60,51 @@ pub(super) fn cells(
             let part: Vec<Pair<'_>> = pairs.iter().filter(inside).copied().collect();
             let on_slice =
                 |metric| Cell { slice: Some(slice.clone()), ..cell(metric, &part, settings.group_field()) };
-            cells.extend(metrics.iter().map(on_slice));
+            let wanted = |metric: &&Metric| !settings.slices_of_score || metric.name == score;
+            cells.extend(metrics.iter().filter(wanted).map(on_slice));
         }
     }
     cells
 }
 
 fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
-    let known: Vec<(&SampleRecord, f64, f64)> = pairs
+    let counts = |pair: &&Pair<'_>| metric.counts(&pair.0.verdicts) && metric.counts(&pair.1.verdicts);
+    let pairs: Vec<Pair<'_>> = pairs.iter().filter(counts).copied().collect();
+    let corpus = Corpus::new(metric, &pairs);
+    let known: Vec<(f64, f64)> = pairs
         .iter()
-        .filter_map(|(a, b)| Some((*a, metric.value(&a.verdicts)?, metric.value(&b.verdicts)?)))
+        .filter_map(|(a, b)| Some((metric.value(&a.verdicts)?, metric.value(&b.verdicts)?)))
         .collect();
-    let baseline: Vec<f64> = known.iter().map(|(_, a, _)| *a).collect();
-    let candidate: Vec<f64> = known.iter().map(|(_, _, b)| *b).collect();
+    let baseline: Vec<f64> = known.iter().map(|(a, _)| *a).collect();
+    let candidate: Vec<f64> = known.iter().map(|(_, b)| *b).collect();
     let zero_or_one = |values: &[f64]| values.iter().all(|value| *value == 0.0 || *value == 1.0);
-    let groups: Vec<Option<String>> =
-        known.iter().map(|(sample, ..)| sample.meta.get(group).and_then(label)).collect();
     Cell {
         metric: metric.name.clone(),
         slice: None,
-        yes_or_no: metric.is_rate() && zero_or_one(&baseline) && zero_or_one(&candidate),
+        yes_or_no: corpus.is_none() && metric.is_rate() && zero_or_one(&baseline) && zero_or_one(&candidate),
         differences: baseline.iter().zip(&candidate).map(|(a, b)| b - a).collect(),
         baseline,
         candidate,
-        clusters: Some(Clusters::new(&groups)).filter(Clusters::matter),
+        clusters: clusters_of(pairs.iter().map(|pair| pair.0), group),
         margin: None,
+        corpus,
     }
 }
 
 /// The clusters of `samples` by the field `group` of their meta; `None` where each stands alone.
-pub(crate) fn clusters_of(samples: &[&SampleRecord], group: &str) -> Option<Clusters> {
-    let groups: Vec<Option<String>> =
-        samples.iter().map(|sample| sample.meta.get(group).and_then(label)).collect();
+pub(crate) fn clusters_of<'a>(
+    samples: impl Iterator<Item = &'a SampleRecord>,
+    group: &str,
+) -> Option<Clusters> {
+    let groups: Vec<Option<String>> = samples.map(|sample| sample.meta.get(group).and_then(label)).collect();
     Some(Clusters::new(&groups)).filter(Clusters::matter)
 }
 
 impl Cell {
     fn columns(&self) -> [Column<'_>; 3] {
+        if self.corpus.is_some() {
+            return [Column { values: &[], clusters: None }; 3];
+        }
         let clusters = self.clusters.as_ref();
         [&self.differences, &self.baseline, &self.candidate].map(|values| Column { values, clusters })
     }
@@ -107,7 +119,14 @@ impl Cell {
         Some(Interval { low: estimate.low?, high: estimate.high? })
     }
 
+    fn mean(&self, values: &[f64]) -> Option<f64> {
+        statistics::mean(values).filter(|_| self.corpus.is_none())
+    }
+
     fn test(&self, draws: &Draws) -> (&'static str, Option<f64>) {
+        if self.corpus.is_some() {
+            return ("", None);
+        }
         match &self.clusters {
             Some(clusters) => {
                 ("cluster sign-flip test", paired::cluster_sign_flip(&self.differences, clusters, draws))
@@ -125,6 +144,9 @@ impl Cell {
     }
 
     fn effects(&self) -> Vec<statistics::Effect> {
+        if self.corpus.is_some() {
+            return Vec::new();
+        }
         if !self.yes_or_no {
             return effects::of_differences(&self.differences);
         }
@@ -153,32 +175,32 @@ fn count(values: &[f64], which: impl Fn(f64) -> bool) -> usize {
     values.iter().filter(|value| which(**value)).count()
 }
 
-/// Interval, test and effect of each cell, called `names.0` (the baseline) and the name that goes with it. All cells are
-/// redrawn together. Neither corrected nor concluded from yet.
-pub(super) fn measure(cells: &[(&str, Cell)], baseline: &str, seed: u64) -> Vec<Comparison> {
+/// Interval, test and effect of each cell, which comes with the names of baseline and candidate. All cells are redrawn
+/// together. Neither corrected nor concluded from yet.
+pub(super) fn measure(cells: &[((&str, &str), Cell)], seed: u64) -> Vec<Comparison> {
     let draws = Draws::new(seed);
     let columns: Vec<Column<'_>> = cells.iter().flat_map(|(_, cell)| cell.columns()).collect();
     let drawn = statistics::bootstrap_means(&columns, &draws);
     cells
         .iter()
         .zip(drawn.chunks_exact(3).zip(columns.chunks_exact(3)))
-        .map(|((candidate, cell), (drawn, columns))| {
+        .map(|(((baseline, candidate), cell), (drawn, columns))| {
             let interval = paired::guarded_difference(&columns[0], drawn[0]);
             let (test, p) = cell.test(&draws);
             let (baseline_wins, candidate_wins) =
                 (count(&cell.differences, |d| d < 0.0), count(&cell.differences, |d| d > 0.0));
-            Comparison {
+            let mut comparison = Comparison {
                 metric: cell.metric.clone(),
-                baseline: baseline.to_owned(),
+                baseline: (*baseline).to_owned(),
                 candidate: (*candidate).to_owned(),
                 slice: cell.slice.clone(),
                 n: cell.differences.len(),
                 clusters: cell.clusters.as_ref().map(Clusters::count),
-                baseline_value: statistics::mean(&cell.baseline),
+                baseline_value: cell.mean(&cell.baseline),
                 baseline_interval: cell.side(&columns[1], drawn[1]),
-                candidate_value: statistics::mean(&cell.candidate),
+                candidate_value: cell.mean(&cell.candidate),
                 candidate_interval: cell.side(&columns[2], drawn[2]),
-                difference: statistics::mean(&cell.differences),
+                difference: cell.mean(&cell.differences),
                 low: interval.ok().map(|interval| interval.low),
                 high: interval.ok().map(|interval| interval.high),
                 p,
@@ -188,7 +210,7 @@ pub(super) fn measure(cells: &[(&str, Cell)], baseline: &str, seed: u64) -> Vec<
                 candidate_wins,
                 ties: cell.differences.len() - baseline_wins - candidate_wins,
                 effects: cell.effects(),
-                non_inferiority: cell.margin.map(|margin| {
+                non_inferiority: cell.margin.filter(|_| cell.corpus.is_none()).map(|margin| {
                     statistics::non_inferiority(
                         &cell.differences,
                         cell.yes_or_no,
@@ -199,7 +221,11 @@ pub(super) fn measure(cells: &[(&str, Cell)], baseline: &str, seed: u64) -> Vec<
                 more_rows_needed: None,
                 reason: interval.err().map(str::to_owned),
                 verdict: None,
+            };
+            if let Some(corpus) = &cell.corpus {
+                corpus.measure(&mut comparison, cell.clusters.as_ref(), (seed, cell.margin));
             }
+            comparison
         })
         .collect()
 }
@@ -213,12 +239,20 @@ pub(super) fn plan(comparison: &mut Comparison, cell: &Cell) {
         (Some(p), Some(corrected)) if p > 0.0 && corrected < 1.0 => ALPHA * p / corrected,
         _ => ALPHA,
     };
-    comparison.more_rows_needed = cell.more_rows(level);
+    comparison.more_rows_needed = match &cell.corpus {
+        Some(_) => corpus::more_rows(comparison, level),
+        None => cell.more_rows(level),
+    };
 }
 
 /// How the values of one metric differ from sample to sample, and by how much on average.
 pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>]) -> Option<(Design, f64)> {
     let cell = cell(metric, pairs, "");
+    if cell.corpus.is_some() {
+        let comparison = measure(&[(("", ""), cell)], 0).remove(0);
+        let variance = corpus::error(&comparison)?.powi(2) * comparison.n as f64;
+        return Some((Design::Graded { variance }, comparison.difference?));
+    }
     let difference = statistics::mean(&cell.differences)?;
     let variance = statistics::variance(&cell.differences)?;
     let differing = count(&cell.differences, |d| d != 0.0) as f64 / cell.differences.len() as f64;

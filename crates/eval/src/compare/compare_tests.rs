@@ -136,7 +136,7 @@ fn other_checks_are_refused() {
 fn numbers_in_sentences_are_never_zero_with_a_sign_or_too_precise() {
     assert_eq!((points(-0.0001), points(0.01234)), ("0.0".to_owned(), "+1.2".to_owned()));
     assert_eq!(
-        (p_words(0.0), p_words(0.0312), p_words(0.5149)),
+        (words::p_words(0.0), words::p_words(0.0312), words::p_words(0.5149)),
         ("p < 0.001".into(), "p = 0.031".into(), "p = 0.51".into())
     );
     assert_eq!(

@@ -89,6 +89,9 @@ pub(super) fn is_told(comparison: &Comparison) -> bool {
 /// All comparisons of one candidate with the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CandidateComparisons {
+    /// What the baseline is called.
+    #[serde(default)]
+    pub baseline: String,
     /// What it is called.
     pub candidate: String,
     /// Samples in common with the baseline.
@@ -138,6 +141,38 @@ impl ManyComparisons {
     pub fn claims(&self) -> Vec<Claim> {
         let score = |c: &CandidateComparisons| c.overall(&self.score).and_then(|score| score.verdict.clone());
         self.candidates.iter().filter_map(score).collect()
+    }
+}
+
+/// One candidate against each of several baselines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgainstAll {
+    /// The metric that is the score.
+    pub score: String,
+    /// What the candidate is called.
+    pub candidate: String,
+    /// Which of the `baselines` has the highest score.
+    pub strongest: usize,
+    /// The fields that were sliced by; on slices the score alone is compared.
+    pub by: Vec<String>,
+    /// The field by which samples stand or fall together, where they do.
+    pub group: Option<String>,
+    /// How many tests the correction is over.
+    pub corrected_tests: usize,
+    /// The baselines in the order given.
+    pub baselines: Vec<CandidateComparisons>,
+}
+
+impl AgainstAll {
+    /// What may be said about the score and the baseline of this name.
+    pub fn claim(&self, baseline: &str) -> Option<Claim> {
+        let against = self.baselines.iter().find(|against| against.baseline == baseline)?;
+        against.overall(&self.score)?.verdict.clone()
+    }
+
+    /// The comparisons with the strongest baseline.
+    pub fn with_strongest(&self) -> Option<&CandidateComparisons> {
+        self.baselines.get(self.strongest)
     }
 }
 

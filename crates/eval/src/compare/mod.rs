@@ -6,15 +6,16 @@
 mod cells;
 mod claim;
 mod comparison;
+mod corpus;
 mod slices;
 mod words;
 
 pub(crate) use cells::clusters_of;
 pub(crate) use claim::leakage;
 pub use claim::{Claim, ClaimKind};
-pub use comparison::{CandidateComparisons, Comparison, Comparisons, ManyComparisons};
+pub use comparison::{AgainstAll, CandidateComparisons, Comparison, Comparisons, ManyComparisons};
 pub use slices::{Slice, slice_fields};
-pub(crate) use words::{p_words, percent, points};
+pub(crate) use words::{percent, points};
 
 use crate::harness::resolve_metrics;
 use crate::record::SampleRecord;
@@ -45,6 +46,8 @@ pub struct CompareSettings {
     /// The candidate (by index) whose score comparison was asked for before anything was measured: that one test needs no
     /// correction. Where there is one candidate only, it is that one.
     pub primary: Option<usize>,
+    /// On slices compare the score alone: each further test makes the correction of all stricter.
+    pub slices_of_score: bool,
 }
 
 impl CompareSettings {
@@ -105,36 +108,96 @@ pub fn compare_many(
 ) -> Result<ManyComparisons> {
     check_settings(baseline, candidates, settings)?;
     let header = &baseline.evaluation.header;
-    let score = &header.harness.score;
-    let metrics = resolve_metrics(&header.harness)?;
-    if !metrics.iter().any(|metric| metric.name == *score) {
+    let primary = settings.primary.or((candidates.len() == 1).then_some(0));
+    let pairings: Vec<_> = candidates.iter().map(|candidate| (baseline, *candidate)).collect();
+    let compared = compare_pairings(&pairings, primary, settings)?;
+    Ok(ManyComparisons {
+        task: header.task.clone(),
+        split: header.split.name().to_owned(),
+        score: header.harness.score.name().to_owned(),
+        baseline: baseline.name.to_owned(),
+        margin: settings.margin,
+        by: compared.by,
+        group: compared.group,
+        primary,
+        corrected_tests: compared.corrected_tests,
+        candidates: compared.comparisons,
+    })
+}
+
+/// Compares one candidate with each of the baselines, and so with the strongest of them. Where it has the higher score, the
+/// test against the strongest needs no correction: that this one was picked after measuring works against the candidate.
+/// Where it has not, the pick favours the difference, and the test is corrected with all others.
+///
+/// # Errors
+/// As [`compare_many`].
+pub fn compare_with_all(
+    candidate: Entry<'_>,
+    baselines: &[Entry<'_>],
+    settings: &CompareSettings,
+) -> Result<AgainstAll> {
+    check_settings(candidate, baselines, settings)?;
+    let score = |entry: &Entry<'_>| entry.evaluation.score.unwrap_or(f64::NEG_INFINITY);
+    let best = |best: usize, i: usize| if score(&baselines[i]) > score(&baselines[best]) { i } else { best };
+    let strongest = (0..baselines.len()).reduce(best).unwrap_or(0);
+    let ahead = baselines.len() == 1 || score(&candidate) > score(&baselines[strongest]);
+    let pairings: Vec<_> = baselines.iter().map(|baseline| (*baseline, candidate)).collect();
+    let compared = compare_pairings(&pairings, ahead.then_some(strongest), settings)?;
+    Ok(AgainstAll {
+        score: candidate.evaluation.header.harness.score.name().to_owned(),
+        candidate: candidate.name.to_owned(),
+        strongest,
+        by: compared.by,
+        group: compared.group,
+        corrected_tests: compared.corrected_tests,
+        baselines: compared.comparisons,
+    })
+}
+
+/// What all pairs of a baseline and a candidate give together.
+struct Compared {
+    by: Vec<String>,
+    group: Option<String>,
+    corrected_tests: usize,
+    comparisons: Vec<CandidateComparisons>,
+}
+
+/// Every metric of each pair, on all samples and on every slice, corrected together but for the score of the `primary`
+/// pair. Slices are those of the first baseline.
+fn compare_pairings(
+    pairings: &[(Entry<'_>, Entry<'_>)],
+    primary: Option<usize>,
+    settings: &CompareSettings,
+) -> Result<Compared> {
+    let first = pairings[0].0.evaluation;
+    let score = first.header.harness.score.name();
+    let metrics = resolve_metrics(&first.header.harness)?;
+    if !metrics.iter().any(|metric| metric.name == score) {
         return Err(no_score(score));
     }
-    let by = fields(&baseline.evaluation.samples, settings);
-    let slicings = by
-        .iter()
-        .map(|field| slices::slicing(&baseline.evaluation.samples, field))
-        .collect::<Result<Vec<_>>>()?;
-    let mut cells: Vec<(&str, Cell)> = Vec::new();
+    let by = fields(&first.samples, settings);
+    let slicings =
+        by.iter().map(|field| slices::slicing(&first.samples, field)).collect::<Result<Vec<_>>>()?;
+    let mut cells: Vec<((&str, &str), Cell)> = Vec::new();
     let mut results = Vec::new();
-    for entry in candidates {
-        let pairs = common(baseline.evaluation, entry.evaluation)?;
+    for (baseline, candidate) in pairings {
+        let pairs = common(baseline.evaluation, candidate.evaluation)?;
         let own = cells::cells(&pairs, &metrics, &slicings, settings, score);
-        cells.extend(own.into_iter().map(|cell| (entry.name, cell)));
+        cells.extend(own.into_iter().map(|cell| ((baseline.name, candidate.name), cell)));
         results.push(CandidateComparisons {
-            candidate: entry.name.to_owned(),
+            baseline: baseline.name.to_owned(),
+            candidate: candidate.name.to_owned(),
             common: pairs.len(),
             only_baseline: baseline.evaluation.samples.len() - pairs.len(),
-            only_candidate: entry.evaluation.samples.len() - pairs.len(),
+            only_candidate: candidate.evaluation.samples.len() - pairs.len(),
             comparisons: Vec::new(),
         });
     }
-    let primary = settings.primary.or((candidates.len() == 1).then_some(0));
-    let each = cells.len() / candidates.len();
+    let each = cells.len() / pairings.len();
     let exempt = |index: usize, c: &Comparison| {
-        primary == Some(index / each) && c.slice.is_none() && c.metric == *score
+        primary == Some(index / each) && c.slice.is_none() && c.metric == score
     };
-    let mut comparisons = cells::measure(&cells, baseline.name, settings.seed);
+    let mut comparisons = cells::measure(&cells, settings.seed);
     let grouped = comparisons.iter().any(|c| c.clusters.is_some());
     let corrected_tests = correct_together(&mut comparisons, exempt);
     for (index, (mut comparison, (_, cell))) in comparisons.into_iter().zip(&cells).enumerate() {
@@ -142,18 +205,8 @@ pub fn compare_many(
         comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, settings.shared));
         results[index / each].comparisons.push(comparison);
     }
-    Ok(ManyComparisons {
-        task: header.task.clone(),
-        split: header.split.name().to_owned(),
-        score: score.clone(),
-        baseline: baseline.name.to_owned(),
-        margin: settings.margin,
-        by,
-        group: grouped.then(|| settings.group_field().to_owned()),
-        primary,
-        corrected_tests,
-        candidates: results,
-    })
+    let group = grouped.then(|| settings.group_field().to_owned());
+    Ok(Compared { by, group, corrected_tests, comparisons: results })
 }
 
 fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &CompareSettings) -> Result<()> {
@@ -193,8 +246,8 @@ pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<(Design, f64)
     check_settings(baseline, &[candidate], &CompareSettings::default())?;
     let header = &baseline.evaluation.header;
     let metrics = resolve_metrics(&header.harness)?;
-    let score = metrics.iter().find(|m| m.name == header.harness.score);
-    let score = score.ok_or_else(|| no_score(&header.harness.score))?;
+    let score = metrics.iter().find(|m| m.name == header.harness.score.name());
+    let score = score.ok_or_else(|| no_score(header.harness.score.name()))?;
     let pairs = common(baseline.evaluation, candidate.evaluation)?;
     cells::design(score, &pairs).ok_or_else(|| {
         Error::new(Kind::Data, "the records are too short to plan from")

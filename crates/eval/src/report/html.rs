@@ -1,11 +1,10 @@
 //! The page: report data → views of ready text → the template `report.html`, which escapes everything it is given. The
-//! style and the little script lie beside it; nothing is loaded from anywhere else.
+//! style and the script lie beside it; nothing is loaded from anywhere else.
 
-use super::samples::{self, SampleView, cut, pictured};
-use super::{CandidateResult, Command, Fingerprint, ReportData, svg};
-use crate::compare::{Comparison, p_words, percent, points};
-use crate::harness::{ANSWERED, Metric, resolve_metrics};
-use crate::statistics::Estimate;
+use super::words::{cut, duration, grouped, memory, pictured, rate};
+use super::{Command, Fingerprint, ReportData, breakdown, card, samples, scatter, svg};
+use crate::compare::percent;
+use crate::harness::resolve_metrics;
 use crate::{Error, Kind, Result};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, escape_formatter};
@@ -19,50 +18,29 @@ struct Page<'a> {
     supported: bool,
     headline: String,
     facts: String,
-    score: Vec<ScoreView>,
+    strongest: Option<String>,
+    further: Vec<String>,
+    score: Vec<card::ScoreView>,
+    metrics: Vec<card::MetricView>,
+    slicings: Vec<card::SlicingView>,
+    slice_roles: Vec<&'a str>,
     roles: Vec<&'a str>,
-    metrics: Vec<MetricView>,
+    subject: &'a str,
     split: &'a str,
     n: usize,
     compared: bool,
+    tests: usize,
+    group: Option<String>,
     system: Option<String>,
     train: Option<String>,
     costs: Vec<CostView>,
+    checks: Vec<breakdown::CheckView>,
+    confusion: Option<breakdown::Confusion>,
+    fields: Vec<breakdown::FieldView>,
     commands: &'a [Command],
     fingerprints: &'a [Fingerprint],
     machine: &'a Option<String>,
     notes: &'a [String],
-    samples: Vec<SampleView>,
-}
-
-/// The big numbers on top.
-#[derive(Serialize)]
-struct ScoreView {
-    role: String,
-    candidate: String,
-    value: String,
-    interval: String,
-    has_interval: bool,
-    whisker: Option<WhiskerView>,
-}
-
-#[derive(Serialize)]
-struct MetricView {
-    title: String,
-    name: String,
-    is_score: bool,
-    cells: Vec<ScoreView>,
-    difference: String,
-    difference_interval: String,
-    p: String,
-}
-
-/// A dot with its interval on a line from 0 to 100 %.
-#[derive(Serialize)]
-struct WhiskerView {
-    at: String,
-    left: String,
-    width: String,
 }
 
 #[derive(Serialize)]
@@ -88,25 +66,31 @@ pub(super) fn render(data: &ReportData) -> Result<String> {
     };
     let template =
         environment.template_from_named_str("report.html", include_str!("report.html")).map_err(broken)?;
+    let Some(subject) = data.candidates.get(data.subject) else {
+        return Err(Error::new(Kind::Usage, "a report needs a candidate"));
+    };
+    let metrics = resolve_metrics(&subject.evaluation.header.harness)?;
+    let safe = |text: &str| Value::from_safe_string(text.to_owned());
     template
         .render(context! {
-            page => Value::from(Serde(page(data)?)),
-            style => Value::from_safe_string(include_str!("report.css").to_owned()),
-            script => Value::from_safe_string(include_str!("report.js").to_owned()),
+            page => Value::from(Serde(page(data, &metrics))),
+            style => safe(super::STYLE),
+            theme => safe(super::THEME),
+            script => safe(include_str!("report.js")),
+            samples => Value::from_safe_string(samples::payload(data, &metrics)),
             curve => svg::loss_curve(&data.loss_curve).map(Value::from_safe_string),
+            speed => scatter::speed(data).map(Value::from_safe_string),
+            size => scatter::size(data).map(Value::from_safe_string),
         })
         .map_err(broken)
 }
 
-fn page(data: &ReportData) -> Result<Page<'_>> {
-    let Some(first) = data.candidates.first() else {
-        return Err(Error::new(Kind::Usage, "a report needs a candidate"));
-    };
-    let header = &first.evaluation.header;
-    let metrics = resolve_metrics(&header.harness)?;
-    let score = metrics.iter().find(|metric| metric.name == data.task.score);
+fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a> {
+    let subject = &data.candidates[data.subject];
+    let header = &subject.evaluation.header;
     let (headline, facts, supported) = headline(data);
-    Ok(Page {
+    let role = |index: usize| data.candidates[index].role.as_str();
+    Page {
         task: data.task.name.clone(),
         description: data.task.description.clone(),
         kicker: match (data.claims.is_empty(), supported) {
@@ -117,32 +101,54 @@ fn page(data: &ReportData) -> Result<Page<'_>> {
         supported,
         headline,
         facts,
-        score: data.candidates.iter().map(|candidate| score_view(candidate, &data.task.score)).collect(),
+        strongest: strongest(data),
+        further: data.claims.iter().skip(1).map(|claim| claim.sentence().to_owned()).collect(),
+        score: card::headline(data),
+        metrics: card::metrics(data, metrics),
+        slicings: card::slices(data),
+        slice_roles: data
+            .strongest()
+            .map(|strongest| card::columns(data, strongest).into_iter().map(role).collect())
+            .unwrap_or_default(),
         roles: data.candidates.iter().map(|candidate| candidate.role.as_str()).collect(),
-        metrics: metric_views(data, &metrics),
+        subject: &subject.role,
         split: header.split.name(),
-        n: first.evaluation.n,
-        compared: data.comparison.is_some(),
+        n: subject.evaluation.n,
+        compared: data.comparisons.is_some(),
+        tests: data.comparisons.as_ref().map_or(0, |all| all.corrected_tests),
+        group: data.comparisons.as_ref().and_then(|all| all.group.clone()),
         system: header.prompt.system.as_deref().map(|text| cut(text, 4_000)),
-        train: data.train.as_ref().map(|train| {
-            let losses = match (train.loss_first, train.loss_last) {
-                (Some(first), Some(last)) => format!(" The loss went from {first:.3} to {last:.3}."),
-                _ => String::new(),
-            };
-            let rows = grouped(train.rows);
-            let epochs = train.epochs;
-            format!(
-                "{} steps of {} over {rows} rows, each seen {epochs:.1} times.{losses}",
-                train.steps, train.method
-            )
-        }),
+        train: training(data),
         costs: costs(data),
+        checks: breakdown::checks(data),
+        confusion: breakdown::confusion(data),
+        fields: breakdown::fields(data),
         commands: &data.commands,
         fingerprints: &data.fingerprints,
         machine: &data.machine,
         notes: &data.notes,
-        samples: samples::views(data, score),
+    }
+}
+
+/// Which one the claim is against, and out of how many.
+fn strongest(data: &ReportData) -> Option<String> {
+    let name = &data.candidates[data.strongest()?].role;
+    let others = data.candidates.len() - 1;
+    (others > 1).then(|| {
+        format!(
+            "The strongest baseline is {name}, which has the highest score of the {others} measured besides."
+        )
     })
+}
+
+fn training(data: &ReportData) -> Option<String> {
+    let train = data.train.as_ref()?;
+    let losses = match (train.loss_first, train.loss_last) {
+        (Some(first), Some(last)) => format!(" The loss went from {first:.3} to {last:.3}."),
+        _ => String::new(),
+    };
+    let (steps, method, rows, epochs) = (train.steps, &train.method, grouped(train.rows), train.epochs);
+    Some(format!("{steps} steps of {method} over {rows} rows, each seen {epochs:.1} times.{losses}"))
 }
 
 /// The claim, cut at its colon into what is said and the facts behind it.
@@ -155,80 +161,12 @@ fn headline(data: &ReportData) -> (String, String, bool) {
         }
         return (said.trim_end_matches('.').to_owned() + ".", facts, claim.supported());
     }
-    let Some(candidate) = data.candidates.first() else { return (String::new(), String::new(), false) };
+    let candidate = &data.candidates[data.subject];
     let n = candidate.evaluation.n;
     let value = candidate.evaluation.score.map_or_else(|| "no number".to_owned(), percent);
     let said =
         format!("The {} model reaches {value} at {}.", candidate.role, data.task.score.replace('_', " "));
     (said, format!("On {n} samples. One candidate alone supports no comparison."), false)
-}
-
-fn score_view(candidate: &CandidateResult, metric: &str) -> ScoreView {
-    let estimate = candidate.evaluation.metrics.get(metric);
-    ScoreView {
-        role: candidate.role.clone(),
-        candidate: candidate.evaluation.candidate.clone(),
-        value: estimate.and_then(|e| e.value).map_or_else(|| "–".to_owned(), percent),
-        interval: estimate.map(interval_text).unwrap_or_default(),
-        has_interval: estimate.is_some_and(|e| e.low.is_some()),
-        whisker: estimate.and_then(whisker),
-    }
-}
-
-fn interval_text(estimate: &Estimate) -> String {
-    match (estimate.low, estimate.high) {
-        (Some(low), Some(high)) => format!("{:.1} – {:.1}", low * 100.0, high * 100.0),
-        _ => estimate.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
-    }
-}
-
-fn whisker(estimate: &Estimate) -> Option<WhiskerView> {
-    let share = |number: f64| (number.clamp(0.0, 1.0) * 1000.0).round() / 10.0;
-    let value = share(estimate.value?);
-    let (low, high) = (estimate.low.map_or(value, share), estimate.high.map_or(value, share));
-    Some(WhiskerView {
-        at: format!("{value:.1}%"),
-        left: format!("{low:.1}%"),
-        width: format!("{:.1}%", high - low),
-    })
-}
-
-/// The score first, then the others in the order of the task; `answered` only where something was not.
-fn metric_views(data: &ReportData, metrics: &[Metric]) -> Vec<MetricView> {
-    let mut views: Vec<MetricView> =
-        metrics.iter().map(|metric| metric_view(data, &metric.name, metric.description.as_deref())).collect();
-    views.sort_by_key(|view| !view.is_score);
-    if data.candidates.iter().any(|candidate| candidate.evaluation.unanswered() > 0) {
-        views.push(metric_view(data, ANSWERED, Some("Samples with an answer")));
-    }
-    views
-}
-
-fn metric_view(data: &ReportData, name: &str, description: Option<&str>) -> MetricView {
-    let comparison = data.comparison.as_ref().and_then(|all| {
-        if all.score.metric == name { Some(&all.score) } else { all.others.iter().find(|c| c.metric == name) }
-    });
-    MetricView {
-        title: description.unwrap_or(name).to_owned(),
-        name: name.to_owned(),
-        is_score: name == data.task.score,
-        cells: data.candidates.iter().map(|candidate| score_view(candidate, name)).collect(),
-        difference: comparison.and_then(|c| c.difference).map_or_else(|| "–".to_owned(), points),
-        difference_interval: comparison.map(difference_interval).unwrap_or_default(),
-        p: comparison
-            .and_then(|comparison| comparison.p_holm.or(comparison.p))
-            .map(|p| p_words(p).trim_start_matches("p ").trim_start_matches("= ").to_owned())
-            .unwrap_or_default(),
-    }
-}
-
-fn difference_interval(comparison: &Comparison) -> String {
-    match (comparison.low, comparison.high) {
-        (Some(low), Some(high)) => format!("{} to {}", points(low), points(high)),
-        // A missing interval means equal differences only where there are differences to be equal.
-        _ if comparison.n >= 2 => "the same on every sample".to_owned(),
-        _ => comparison.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
-    }
 }
 
 fn costs(data: &ReportData) -> Vec<CostView> {
@@ -267,37 +205,4 @@ fn costs(data: &ReportData) -> Vec<CostView> {
         costs.insert(1.min(costs.len()), view);
     }
     costs
-}
-
-fn rate(rows_per_s: f64) -> String {
-    if rows_per_s >= 100.0 { format!("{rows_per_s:.0} rows/s") } else { format!("{rows_per_s:.2} rows/s") }
-}
-
-fn memory(mib: f64) -> String {
-    if mib >= 1024.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
-}
-
-/// `41 s`, `12 min 05 s`, `1 h 02 min`.
-pub(super) fn duration(seconds: f64) -> String {
-    if seconds < 60.0 {
-        return if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") };
-    }
-    let whole = seconds.round() as u64;
-    if whole < 3600 {
-        return format!("{} min {:02} s", whole / 60, whole % 60);
-    }
-    format!("{} h {:02} min", whole / 3600, whole % 3600 / 60)
-}
-
-/// Digits in threes with narrow spaces that do not break.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(digit);
-    }
-    out
 }

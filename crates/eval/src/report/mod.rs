@@ -1,33 +1,50 @@
 //! The report of a run: plain data that serialises to JSON, and one self-contained HTML page made from it. It lays out
 //! what was measured and what `compare` says may be claimed; it concludes nothing itself.
 
+mod breakdown;
+mod card;
 mod html;
 mod samples;
+mod scatter;
 mod svg;
+mod words;
 
-use crate::compare::{Claim, CompareSettings, Comparisons, compare, leakage};
+use crate::compare::{ALL_FIELDS, AgainstAll, Claim, CompareSettings, Entry, compare_with_all, leakage};
 use crate::runner::Evaluation;
 use crate::task::Task;
 use crate::{Error, Kind, Result, files};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// The version of [`ReportData`] as JSON.
-pub const REPORT_VERSION: u32 = 2;
+pub const REPORT_VERSION: u32 = 3;
+/// The style of the report, for pages beside it.
+pub const STYLE: &str = include_str!("report.css");
+/// The script that switches between light and dark, for pages beside it.
+pub const THEME: &str = include_str!("theme.js");
+/// The role of the untrained model.
+pub const BASE: &str = "base";
+/// The role of the trained one.
+pub const TUNED: &str = "tuned";
 
-/// Everything a report shows. Make one with [`ReportData::new`], then fill in what training adds.
+/// Everything a report shows. Make one with [`ReportData::new`] or [`ReportData::of`], then fill in what training adds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReportData {
     /// [`REPORT_VERSION`].
     pub version: u32,
     /// The task.
     pub task: TaskSummary,
-    /// The candidates in the order of measuring: the baseline first.
+    /// The candidates in the order of measuring.
     pub candidates: Vec<CandidateResult>,
-    /// The second candidate against the first, where there are two.
-    pub comparison: Option<Comparisons>,
-    /// What may be said.
+    /// Index of the candidate that the report is about.
+    pub subject: usize,
+    /// It against each of the others, where there are any.
+    pub comparisons: Option<AgainstAll>,
+    /// What may be said: about it and the strongest other, then about it and the untrained model.
     pub claims: Vec<Claim>,
+    /// Measured inputs that stand in the training rows too, as far as is known.
+    pub shared: usize,
     /// What training did, if there was any.
     pub train: Option<TrainSummary>,
     /// Loss by step, in order.
@@ -60,6 +77,9 @@ pub struct CandidateResult {
     pub role: String,
     /// What was measured.
     pub evaluation: Evaluation,
+    /// Bytes of its files (weights, adapter, encoder), where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// What training did. As JSON this is the object that `train --json` prints.
@@ -110,50 +130,64 @@ pub struct Fingerprint {
 }
 
 impl ReportData {
-    /// A report of one candidate, or of a baseline and a second one that is compared with it. Where measured inputs
-    /// stand in the training rows of `task`, nothing is claimed and a note says so.
+    /// A report of candidates of `task`. Where measured inputs stand in its training rows, nothing is claimed and a note
+    /// says so.
     ///
     /// # Errors
-    /// When there is no candidate, there are more than two, the two cannot be compared, or the training rows cannot be
-    /// read.
+    /// As [`ReportData::of`], or when the training rows cannot be read.
     pub fn new(task: &Task, candidates: Vec<CandidateResult>, seed: u64) -> Result<Self> {
         let mut shared = 0;
         for candidate in &candidates {
             let inputs = candidate.evaluation.samples.iter().map(|sample| &sample.input);
             shared = shared.max(task.shared_with_training(inputs)?);
         }
-        let settings = CompareSettings { shared, ..CompareSettings::new(seed) };
-        let comparison = match candidates.as_slice() {
-            [_] => None,
-            [a, b] => Some(compare(&a.evaluation, &b.evaluation, (&a.role, &b.role), &settings)?),
-            other => {
-                return Err(Error::new(Kind::Usage, "a report cannot be made of these candidates")
-                    .expected("one or two")
-                    .found(other.len().to_string()));
-            }
+        let mut data = ReportData::of(candidates, shared, seed)?;
+        data.task.description = task.description.clone();
+        Ok(data)
+    }
+
+    /// A report of what records say: one candidate alone, or one against all others. `shared` is how many measured inputs
+    /// stand in the training rows.
+    ///
+    /// # Errors
+    /// When there is no candidate, two have the same role, or they cannot be compared.
+    pub fn of(candidates: Vec<CandidateResult>, shared: usize, seed: u64) -> Result<Self> {
+        let Some(subject) = subject(&candidates) else {
+            return Err(Error::new(Kind::Usage, "a report needs a candidate"));
         };
-        let mut notes = notes(&candidates, comparison.as_ref());
+        let header = &candidates[subject].evaluation.header;
+        let task = TaskSummary {
+            name: header.task.clone(),
+            description: String::new(),
+            score: header.harness.score.name().to_owned(),
+        };
+        let comparisons = against_all(&candidates, subject, shared, seed)?;
+        let mut notes = notes(&candidates, comparisons.as_ref());
         if shared > 0 {
             let n = candidates.iter().map(|candidate| candidate.evaluation.n).max().unwrap_or(0);
             notes.push(leakage(shared, n));
         }
         Ok(ReportData {
             version: REPORT_VERSION,
-            task: TaskSummary {
-                name: task.name.clone(),
-                description: task.description.clone(),
-                score: task.harness.score().to_owned(),
-            },
-            claims: comparison.as_ref().map(Comparisons::claims).unwrap_or_default(),
+            task,
+            claims: comparisons.as_ref().map(|all| claims(all, &candidates)).unwrap_or_default(),
             fingerprints: fingerprints(&candidates),
             notes,
-            comparison,
+            subject,
+            shared,
+            comparisons,
             candidates,
             train: None,
             loss_curve: Vec::new(),
             commands: Vec::new(),
             machine: None,
         })
+    }
+
+    /// Index of the strongest of the other candidates.
+    fn strongest(&self) -> Option<usize> {
+        let name = &self.comparisons.as_ref()?.with_strongest()?.baseline;
+        self.candidates.iter().position(|candidate| candidate.role == *name)
     }
 
     /// The page, complete in itself.
@@ -193,7 +227,48 @@ fn fingerprints(candidates: &[CandidateResult]) -> Vec<Fingerprint> {
     all
 }
 
-fn notes(candidates: &[CandidateResult], comparison: Option<&Comparisons>) -> Vec<String> {
+/// Which candidate the report is about: the tuned one, else the last.
+fn subject(candidates: &[CandidateResult]) -> Option<usize> {
+    candidates.iter().position(|candidate| candidate.role == TUNED).or(candidates.len().checked_sub(1))
+}
+
+fn against_all(
+    candidates: &[CandidateResult],
+    subject: usize,
+    shared: usize,
+    seed: u64,
+) -> Result<Option<AgainstAll>> {
+    let entries: Vec<Entry<'_>> =
+        candidates.iter().map(|c| Entry { name: &c.role, evaluation: &c.evaluation }).collect();
+    let mut seen = HashSet::new();
+    if let Some(twice) = entries.iter().find(|entry| !seen.insert(entry.name)) {
+        return Err(Error::new(Kind::Usage, "two candidates of a report have the same name")
+            .expected("a name of its own for each")
+            .found(format!("`{}`", twice.name)));
+    }
+    let others: Vec<Entry<'_>> =
+        entries.iter().enumerate().filter(|(index, _)| *index != subject).map(|(_, entry)| *entry).collect();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let settings = CompareSettings {
+        shared,
+        by: vec![ALL_FIELDS.to_owned()],
+        slices_of_score: true,
+        ..CompareSettings::new(seed)
+    };
+    compare_with_all(entries[subject], &others, &settings).map(Some)
+}
+
+/// Against the strongest, and against the untrained model where that is another one.
+fn claims(all: &AgainstAll, candidates: &[CandidateResult]) -> Vec<Claim> {
+    let strongest = all.with_strongest().map(|strongest| strongest.baseline.as_str());
+    let base = candidates.iter().map(|candidate| candidate.role.as_str()).find(|role| *role == BASE);
+    let names = strongest.into_iter().chain(base.filter(|base| Some(*base) != strongest));
+    names.filter_map(|name| all.claim(name)).collect()
+}
+
+fn notes(candidates: &[CandidateResult], comparisons: Option<&AgainstAll>) -> Vec<String> {
     let mut notes = Vec::new();
     for candidate in candidates {
         let unanswered = candidate.evaluation.unanswered();
@@ -204,14 +279,14 @@ fn notes(candidates: &[CandidateResult], comparison: Option<&Comparisons>) -> Ve
             ));
         }
     }
-    if let Some(c) = comparison
-        && c.only_baseline + c.only_candidate > 0
-    {
-        notes.push(format!(
-            "Compared on the {} samples in common; {} were measured on one side only.",
-            c.score.n,
-            c.only_baseline + c.only_candidate
-        ));
+    for c in comparisons.iter().flat_map(|all| &all.baselines) {
+        let alone = c.only_baseline + c.only_candidate;
+        if alone > 0 {
+            notes.push(format!(
+                "{} and {} are compared on the {} samples in common; {alone} were measured on one side only.",
+                c.candidate, c.baseline, c.common
+            ));
+        }
     }
     notes
 }

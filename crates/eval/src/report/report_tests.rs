@@ -7,7 +7,13 @@ use crate::split::{EvalSet, ReadOptions, Split};
 use crate::test_support::{measure, mock, task};
 
 fn candidate(role: &str, evaluation: Evaluation) -> CandidateResult {
-    CandidateResult { role: role.into(), evaluation }
+    CandidateResult { role: role.into(), evaluation, bytes: None }
+}
+
+/// What the page's script reads.
+fn payload(html: &str) -> serde_json::Value {
+    let start = html.split("id=\"data\">").nth(1).unwrap();
+    serde_json::from_str(start.split("</script>").next().unwrap()).unwrap()
 }
 
 fn two_candidates(folder: &Path, n: usize) -> ReportData {
@@ -25,9 +31,18 @@ fn the_claim_the_numbers_and_every_sample_are_on_the_page() {
     assert!(data.claims[0].supported());
     assert!(html.contains("<h1>The tuned model is better than the base model at fields.</h1>"), "{html}");
     assert!(html.contains("80.0 % against 10.0 %, +70.0 points"));
-    assert_eq!(html.matches("<article").count(), 40);
-    let first = html.split("<article").nth(1).unwrap();
-    assert!(first.contains("data-state=\"wrong\""), "failing samples come first");
+    let payload = payload(&html);
+    assert_eq!(payload["samples"].as_array().unwrap().len(), 40);
+    assert_eq!(
+        (&payload["roles"][1], &payload["subject"], &payload["against"]),
+        (&"tuned".into(), &1.into(), &0.into())
+    );
+    let first = &payload["samples"][0];
+    assert_eq!(
+        (&first["answers"][1]["s"], &first["answers"][1]["m"]),
+        (&0.0.into(), &"ww".into()),
+        "failing first"
+    );
     for print in &data.fingerprints {
         assert!(html.contains(&print.value), "{}", print.name);
     }
@@ -57,9 +72,9 @@ fn one_candidate_gets_a_page_without_comparison() {
         html.contains("The base model reaches 100.0 % at fields.") && html.contains("not enough samples"),
         "{html}"
     );
-    assert!(!html.contains("Difference in points"));
-    let three = vec![candidate("a", only.clone()), candidate("b", only.clone()), candidate("c", only)];
-    assert!(ReportData::new(&task, three, 1).is_err());
+    assert!(!html.contains("against it"));
+    let twice = vec![candidate("a", only.clone()), candidate("a", only)];
+    assert!(ReportData::new(&task, twice, 1).unwrap_err().to_string().contains("same name"));
     assert!(ReportData::new(&task, vec![], 1).is_err());
 }
 
@@ -85,8 +100,12 @@ fn markup_in_inputs_answers_ids_and_commands_is_shown_as_text() {
     data.commands.push(Command { purpose: HOSTILE.into(), command: HOSTILE.into() });
     data.machine = Some(HOSTILE.into());
     let html = data.html().unwrap();
-    assert_eq!(html.matches("<script>").count(), 1, "only the page's own");
-    assert_eq!(html.matches("</article>").count(), 2);
+    assert_eq!(html.matches("<script>").count(), 2, "only the page's own");
+    assert_eq!(html.matches("</script>").count(), 3, "with the samples");
+    let payload = payload(&html);
+    assert_eq!(payload["samples"].as_array().unwrap().len(), 2);
+    let shown = |sample: &serde_json::Value| sample["id"] == HOSTILE && sample["answers"][0]["o"] == HOSTILE;
+    assert!(payload["samples"].as_array().unwrap().iter().any(shown), "whole and as text");
     for markup in ["<img", "alert(1)</script>", "onerror=alert(2)>", "\u{1b}", "\u{0}"] {
         assert!(!html.contains(markup), "{markup}");
     }
@@ -116,21 +135,94 @@ fn both_files_are_written_and_the_json_has_the_numbers() {
     data.write(&out).unwrap();
     let json: serde_json::Value =
         serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    assert_eq!(json["version"], 2);
-    assert_eq!(json["comparison"]["score"]["n"], 10);
+    assert_eq!(json["version"], 3);
+    assert_eq!(json["comparisons"]["baselines"][0]["comparisons"][0]["n"], 10);
     assert_eq!(json["candidates"][1]["evaluation"]["score"], 0.8);
     assert!(json["claims"][0]["sentence"].is_string());
     assert_eq!(std::fs::read_to_string(out.join("report.html")).unwrap(), data.html().unwrap());
 }
 
 #[test]
-fn durations_and_counts_are_readable() {
-    let text = |seconds| html::duration(seconds);
-    assert_eq!(
-        (text(3.08), text(59.4), text(725.0), text(3725.0)),
-        ("3.1 s".into(), "59 s".into(), "12 min 05 s".into(), "1 h 02 min".into())
+fn the_headline_names_the_strongest_of_all_and_the_test_against_it_whoever_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, set) = task(folder.path(), 60);
+    let with = |role: &str, right: usize| {
+        let mut mock = mock(&task, &set, |i| i < right);
+        candidate(role, measure(&task, &set, &mut mock, &folder.path().join(role)))
+    };
+    let candidates = || vec![with("base", 3), with("tuned", 40), with("majority", 1), with("linear", 58)];
+    let data = ReportData::new(&task, candidates(), 1).unwrap();
+    assert_eq!((data.subject, data.strongest()), (1, Some(3)));
+    let all = data.comparisons.as_ref().unwrap();
+    assert_eq!((all.baselines.len(), all.strongest), (3, 2));
+    let lost = all.with_strongest().unwrap().overall("fields").unwrap();
+    assert!(lost.p_holm.is_some(), "picked for its score: corrected where that is what tells them apart");
+    let html = data.html().unwrap();
+    assert!(html.contains("<h1>The tuned model is worse than the linear model at fields.</h1>"), "{html}");
+    assert!(html.contains(
+        "The strongest baseline is linear, which has the highest score of the 3 measured besides."
+    ));
+    assert!(
+        html.contains("The tuned model is better than the base model at fields"),
+        "the untrained model too"
     );
-    assert_eq!((html::grouped(7), html::grouped(1_234_567)), ("7".into(), "1\u{202f}234\u{202f}567".into()));
+    // The other way round: the tuned one wins, and that test stands alone.
+    let folder = tempfile::tempdir().unwrap();
+    let measured = |role: &str, right: usize| {
+        let mut mock = mock(&task, &set, |i| i < right);
+        candidate(role, measure(&task, &set, &mut mock, &folder.path().join(role)))
+    };
+    let won = vec![measured("base", 3), measured("tuned", 58), measured("linear", 20)];
+    let data = ReportData::new(&task, won, 1).unwrap();
+    let all = data.comparisons.as_ref().unwrap();
+    assert_eq!(all.with_strongest().unwrap().overall("fields").unwrap().p_holm, None);
+    assert!(all.baselines[0].overall("fields").unwrap().p_holm.is_some());
+    assert!(
+        data.html().unwrap().contains("<h1>The tuned model is better than the linear model at fields.</h1>")
+    );
+}
+
+#[test]
+fn labels_become_a_matrix_slices_a_table_and_large_reports_stay_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "words of a message that is not short ".repeat(60);
+    let rows: String = (0..5000)
+        .map(|i| {
+            let label = ["refund", "delivery", "other <b>"][i % 3];
+            let meta = ["easy", "hard"][i % 2];
+            let row = serde_json::json!({"id": format!("r{i}"), "input": format!("{i} {text}"), "expected": label, "tier": meta});
+            format!("{row}\n")
+        })
+        .collect();
+    let toml =
+        crate::test_support::TASK.split("[[check]]").next().unwrap().replace("\"fields\"", "\"right\"");
+    let toml = toml
+        + "[[check]]\nname = \"right\"\nkind = \"exact\"\n[[metric]]\nname = \"right\"\nchecks = [\"right\"]\n";
+    std::fs::write(folder.path().join("task.toml"), toml).unwrap();
+    std::fs::write(folder.path().join("test.jsonl"), rows).unwrap();
+    let task = Task::load(folder.path()).unwrap();
+    let set: EvalSet = task.eval_set(Split::Test, &ReadOptions::default()).unwrap();
+    let all_refund = measure(&task, &set, &mut MockModel::constant("m", "refund"), &folder.path().join("a"));
+    let none = measure(&task, &set, &mut MockModel::constant("n", "no idea"), &folder.path().join("b"));
+    let data =
+        ReportData::new(&task, vec![candidate("base", none), candidate("tuned", all_refund)], 1).unwrap();
+    let confusion = serde_json::to_value(breakdown::confusion(&data)).unwrap();
+    assert_eq!(
+        confusion["given"],
+        serde_json::json!(["delivery", "other <b>", "refund", "(another answer)"])
+    );
+    assert_eq!(
+        (&confusion["rows"][0]["cells"][2]["count"], &confusion["rows"][2]["cells"][2]["right"]),
+        (&1667.into(), &true.into())
+    );
+    let html = data.html().unwrap();
+    assert!(html.len() < 15_000_000, "{}", html.len());
+    let payload = payload(&html);
+    assert!(
+        payload["samples"].as_array().unwrap().len() == 5000 && payload["bound"].as_u64().unwrap() < 4000
+    );
+    assert!(html.contains("other &lt;b&gt;") && !html.contains("other <b>"));
+    assert!(html.contains("Where it holds") && html.contains(">hard</th>"));
 }
 
 /// Invented answers to the real receipts: a base model that talks, a tuned one that is mostly right.
@@ -200,7 +292,8 @@ fn an_invented_report_of_the_receipts_is_written_to_be_looked_at() {
         vec![Command { purpose: "All of it".into(), command: "underdog run tasks/invoices --seed 1".into() }];
     data.machine = Some("2 cores, 8 GiB; invented numbers for looking at this page".into());
     let html = data.html().unwrap();
-    assert_eq!(html.matches("<article").count(), 100);
+    assert_eq!(payload(&html)["samples"].as_array().unwrap().len(), 100);
+    assert!(html.contains("class=\"scatter\"") && html.contains("<h3>Fields</h3>"));
     assert!(html.contains("class=\"curve\"") && html.contains("28 min 38 s"));
     if let Ok(target) = std::env::var("UNDERDOG_EXAMPLE_REPORT") {
         data.write(Path::new(&target)).unwrap();

@@ -1,238 +1,207 @@
-//! The samples side by side, as the page's template reads them: expected and given answers field by field where they
-//! are objects, marks from the verdicts, the ones that still fail first. Escaping is the template's.
+//! The samples as the page's script reads them: one JSON object inside the page, from which it makes rows only as they are
+//! looked at. Failing samples come first. Texts are cut until all of it is small enough to open at once; the record has
+//! them whole. Nothing in it can end the element that it stands in.
 
-use super::ReportData;
+use super::words::cut;
+use super::{CandidateResult, ReportData};
 use crate::harness::{Metric, Verdicts};
 use crate::record::SampleRecord;
 use crate::sample::text_of;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Longer texts are cut on the page; the record has them whole.
-const LONGEST_TEXT: usize = 4_000;
-const LONGEST_CELL: usize = 600;
+/// The page must stay below 15 MB; this leaves room for everything else on it.
+const MOST_BYTES: usize = 12_000_000;
+/// Bounds on a text, in characters, that are tried one after the other.
+const BOUNDS: [usize; 6] = [4_000, 2_000, 1_000, 500, 250, 120];
+/// Objects with more fields are shown as texts.
+const MOST_FIELDS: usize = 16;
 
-/// One sample of the page.
+/// All that the script needs.
 #[derive(Serialize)]
-pub(super) struct SampleView {
-    pub id: String,
-    pub input: String,
-    /// `right` or `wrong`, by the last candidate.
-    pub state: &'static str,
-    /// `gained`, `lost` or `same`, from the first candidate to the last.
-    pub change: &'static str,
-    pub rows: Vec<RowView>,
-    pub answers: Vec<AnswerView>,
-    #[serde(skip)]
+pub(super) struct Payload<'a> {
+    roles: Vec<&'a str>,
+    /// Index of the candidate that the report is about.
+    subject: usize,
+    /// Index of the candidate that gained and lost samples are told against.
+    against: Option<usize>,
+    checks: Vec<&'a str>,
+    /// Metrics with the indices of their checks.
+    metrics: Vec<(&'a str, Vec<usize>)>,
+    samples: Vec<SampleView<'a>>,
+    /// Samples that were left out because the page would have become too large.
+    left_out: usize,
+    /// The bound on texts.
+    bound: usize,
+}
+
+#[derive(Clone, Serialize)]
+struct SampleView<'a> {
+    id: &'a str,
+    input: String,
+    /// A text, or an object of texts by field.
+    expected: Value,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    meta: BTreeMap<&'a str, String>,
+    /// One a candidate; `None` where it was not measured on the sample.
+    answers: Vec<Option<AnswerView<'a>>>,
+}
+
+#[derive(Clone, Serialize)]
+struct AnswerView<'a> {
+    /// The output; `None` where there is none.
+    #[serde(rename = "o")]
+    output: Option<String>,
+    /// Why there is none.
+    #[serde(rename = "e", skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    /// The score of the sample.
+    #[serde(rename = "s")]
     score: Option<f64>,
+    /// One letter a field of `expected`: right, partly, wrong, or `-` where no check says.
+    #[serde(rename = "m", skip_serializing_if = "String::is_empty")]
+    marks: String,
+    /// Indices of the checks that failed, and why.
+    #[serde(rename = "f", skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<(usize, String)>,
 }
 
-/// One field, or the whole answer.
-#[derive(Serialize)]
-pub(super) struct RowView {
-    pub label: String,
-    pub expected: String,
-    pub cells: Vec<CellView>,
-}
-
-/// What one candidate gave for one field.
-#[derive(Serialize)]
-pub(super) struct CellView {
-    pub role: String,
-    pub text: String,
-    pub mark: Mark,
-}
-
-/// Right, wrong, partly right, or nothing to say.
-#[derive(Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Mark {
-    Right,
-    Partly,
-    Wrong,
-    None,
-}
-
-/// One candidate's whole answer.
-#[derive(Serialize)]
-pub(super) struct AnswerView {
-    pub role: String,
-    pub mark: Mark,
-    pub score: String,
-    pub text: String,
-    /// Whether the fields above show the answer already.
-    pub in_rows: bool,
-    pub failed: Vec<FailedView>,
-}
-
-/// A check that failed, and why.
-#[derive(Serialize)]
-pub(super) struct FailedView {
-    pub check: String,
-    pub reason: String,
-}
-
-/// The samples that every candidate has, the failing ones first, else in the order of the data.
-pub(super) fn views(data: &ReportData, score: Option<&Metric>) -> Vec<SampleView> {
-    let Some((last, earlier)) = data.candidates.split_last() else { return Vec::new() };
-    let by_id: Vec<HashMap<&str, &SampleRecord>> = earlier
-        .iter()
-        .map(|candidate| candidate.evaluation.samples.iter().map(|s| (s.id.as_str(), s)).collect())
-        .collect();
-    let roles: Vec<&str> = data.candidates.iter().map(|candidate| candidate.role.as_str()).collect();
-    let mut views: Vec<SampleView> = last
-        .evaluation
-        .samples
-        .iter()
-        .filter_map(|sample| {
-            let twins: Option<Vec<&SampleRecord>> =
-                by_id.iter().map(|samples| samples.get(sample.id.as_str()).copied()).collect();
-            Some(view(&roles, &twins?.into_iter().chain([sample]).collect::<Vec<_>>(), score))
-        })
-        .collect();
-    // Stable, so that equal scores keep the order of the data.
-    views.sort_by(|a, b| a.score.unwrap_or(-1.0).total_cmp(&b.score.unwrap_or(-1.0)));
-    views
-}
-
-fn view(roles: &[&str], records: &[&SampleRecord], score: Option<&Metric>) -> SampleView {
-    let score_of = |record: &SampleRecord| score.and_then(|metric| metric.value(&record.verdicts));
-    let (first, last) = (records[0], records[records.len() - 1]);
-    let (before, after) = (score_of(first).unwrap_or(0.0), score_of(last).unwrap_or(0.0));
-    let objects: Vec<Option<Value>> = records.iter().map(|record| object(record)).collect();
-    let rows = match &last.expected {
-        Value::Object(fields) if (1..=16).contains(&fields.len()) => fields
-            .iter()
-            .map(|(field, expected)| field_row(field, expected, roles, records, &objects))
-            .collect(),
-        expected => vec![whole_row(expected, roles, records, score)],
-    };
-    let by_field = last.expected.is_object();
-    let answers = roles
-        .iter()
-        .zip(records)
-        .zip(&objects)
-        .map(|((role, record), object)| answer(role, record, score_of(record), !by_field || object.is_some()))
-        .collect();
-    SampleView {
-        id: last.id.clone(),
-        input: cut(&text_of(&last.input), LONGEST_TEXT),
-        state: if after == 1.0 { "right" } else { "wrong" },
-        change: if after > before {
-            "gained"
-        } else if after < before {
-            "lost"
-        } else {
-            "same"
-        },
-        rows,
-        answers,
-        score: score_of(last),
+/// The object as text that can stand in a `script` element.
+pub(super) fn payload(data: &ReportData, metrics: &[Metric]) -> String {
+    let score = metrics.iter().find(|metric| metric.name == data.task.score);
+    let order = order(data, score);
+    let mut kept = order.len();
+    loop {
+        for bound in BOUNDS {
+            let payload = view(data, (metrics, score), &order[..kept], bound);
+            let json = serde_json::to_string(&Payload { left_out: order.len() - kept, ..payload });
+            let text = embedded(&json.unwrap_or_else(|_| "null".to_owned()));
+            if text.len() <= MOST_BYTES || kept <= 1 {
+                return text;
+            }
+            // The smallest bound is not enough: fewer samples are.
+            if bound == BOUNDS[BOUNDS.len() - 1] {
+                kept = (kept as f64 * 0.9 * MOST_BYTES as f64 / text.len() as f64).max(1.0) as usize;
+            }
+        }
     }
 }
 
-/// The answer as an object, if it is one.
-fn object(record: &SampleRecord) -> Option<Value> {
-    let value = crate::json::parse(record.output.as_deref()?.trim()).ok()?;
-    value.is_object().then_some(value)
+/// JSON without the characters that mean something in HTML; they only occur inside of strings.
+fn embedded(json: &str) -> String {
+    json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
 }
 
-fn field_row(
-    field: &str,
-    expected: &Value,
-    roles: &[&str],
-    records: &[&SampleRecord],
-    objects: &[Option<Value>],
-) -> RowView {
-    let cells = roles.iter().zip(records).zip(objects).map(|((role, record), object)| {
-        let given = object.as_ref().and_then(|object| object.get(field));
-        CellView {
-            role: (*role).to_owned(),
-            text: given.map(|value| cut(&text_of(value), LONGEST_CELL)).unwrap_or_default(),
-            mark: field_mark(field, &record.verdicts),
-        }
+/// The subject's samples, those with the lowest score first, else in the order of the data.
+fn order<'a>(data: &'a ReportData, score: Option<&Metric>) -> Vec<&'a SampleRecord> {
+    let mut samples: Vec<&SampleRecord> = data.candidates[data.subject].evaluation.samples.iter().collect();
+    let value =
+        |sample: &SampleRecord| score.and_then(|metric| metric.value(&sample.verdicts)).unwrap_or(-1.0);
+    // Stable, so that equal scores keep the order of the data.
+    samples.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    samples
+}
+
+fn view<'a>(
+    data: &'a ReportData,
+    (metrics, score): (&'a [Metric], Option<&Metric>),
+    order: &[&'a SampleRecord],
+    bound: usize,
+) -> Payload<'a> {
+    let by_id = |candidate: &'a CandidateResult| -> HashMap<&'a str, &'a SampleRecord> {
+        candidate.evaluation.samples.iter().map(|sample| (sample.id.as_str(), sample)).collect()
+    };
+    let records: Vec<HashMap<&str, &SampleRecord>> = data.candidates.iter().map(by_id).collect();
+    let names: BTreeSet<&str> =
+        order.iter().flat_map(|sample| sample.verdicts.keys().map(String::as_str)).collect();
+    let checks: Vec<&str> = names.into_iter().collect();
+    let index: HashMap<&str, usize> = checks.iter().enumerate().map(|(i, name)| (*name, i)).collect();
+    let sample = |sample: &&'a SampleRecord| SampleView {
+        id: &sample.id,
+        input: cut(&text_of(&sample.input), bound),
+        expected: expected(sample, bound),
+        meta: sample.meta.iter().map(|(name, value)| (name.as_str(), cut(&text_of(value), 60))).collect(),
+        answers: records
+            .iter()
+            .map(|records| records.get(sample.id.as_str()).map(|record| answer(record, score, &index, bound)))
+            .collect(),
+    };
+    Payload {
+        roles: data.candidates.iter().map(|candidate| candidate.role.as_str()).collect(),
+        subject: data.subject,
+        against: data.strongest(),
+        samples: order.iter().map(sample).collect(),
+        metrics: metrics
+            .iter()
+            .map(|metric| {
+                let of = metric.checks().into_iter().filter_map(|name| index.get(name.as_str()).copied());
+                (metric.name.as_str(), of.collect())
+            })
+            .collect(),
+        checks,
+        left_out: 0,
+        bound,
+    }
+}
+
+fn expected(sample: &SampleRecord, bound: usize) -> Value {
+    match &sample.expected {
+        Value::Object(fields) if (1..=MOST_FIELDS).contains(&fields.len()) => Value::Object(
+            fields.iter().map(|(name, value)| (name.clone(), cut(&text_of(value), bound).into())).collect(),
+        ),
+        other => cut(&text_of(other), bound).into(),
+    }
+}
+
+fn answer<'a>(
+    record: &'a SampleRecord,
+    score: Option<&Metric>,
+    index: &HashMap<&str, usize>,
+    bound: usize,
+) -> AnswerView<'a> {
+    let failed = record.verdicts.iter().filter_map(|(name, verdict)| {
+        let failed = verdict.number().is_some_and(|number| number < 1.0);
+        failed
+            .then(|| Some((*index.get(name.as_str())?, cut(verdict.reason().unwrap_or(""), bound))))
+            .flatten()
     });
-    RowView {
-        label: field.to_owned(),
-        expected: cut(&text_of(expected), LONGEST_CELL),
-        cells: cells.collect(),
+    let marks = match &record.expected {
+        Value::Object(fields) if (1..=MOST_FIELDS).contains(&fields.len()) => {
+            fields.keys().map(|field| field_mark(field, &record.verdicts)).collect()
+        }
+        _ => String::new(),
+    };
+    AnswerView {
+        output: record.output.as_deref().map(|output| cut(output, bound)),
+        error: record.error.as_deref(),
+        score: score.and_then(|metric| metric.value(&record.verdicts)).map(|s| (s * 1e4).round() / 1e4),
+        marks,
+        failed: failed.collect(),
     }
 }
 
 /// By the checks of this field (`….field`): right when one forgiving enough passed, as the score counts it.
-fn field_mark(field: &str, verdicts: &Verdicts) -> Mark {
+fn field_mark(field: &str, verdicts: &Verdicts) -> char {
     let ending = format!(".{field}");
-    let mut numbers =
-        verdicts.iter().filter(|(name, _)| name.ends_with(&ending)).filter_map(|(_, v)| v.number());
-    match numbers.next() {
-        None => Mark::None,
-        Some(number) => mark(Some(numbers.fold(number, f64::max))),
+    let numbers = verdicts.iter().filter(|(name, _)| name.ends_with(&ending)).filter_map(|(_, v)| v.number());
+    match numbers.reduce(f64::max) {
+        None => '-',
+        Some(1.0) => 'r',
+        Some(number) if number > 0.0 => 'p',
+        Some(_) => 'w',
     }
 }
 
-fn whole_row(expected: &Value, roles: &[&str], records: &[&SampleRecord], score: Option<&Metric>) -> RowView {
-    let cells = roles.iter().zip(records).map(|(role, record)| CellView {
-        role: (*role).to_owned(),
-        text: cut(record.output.as_deref().unwrap_or_default(), LONGEST_CELL),
-        mark: mark(score.and_then(|metric| metric.value(&record.verdicts))),
-    });
-    RowView {
-        label: "answer".into(),
-        expected: cut(&text_of(expected), LONGEST_CELL),
-        cells: cells.collect(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn answer(role: &str, record: &SampleRecord, score: Option<f64>, in_rows: bool) -> AnswerView {
-    let failed =
-        record.verdicts.iter().filter(|(_, verdict)| verdict.number().is_some_and(|number| number < 1.0));
-    AnswerView {
-        role: role.to_owned(),
-        mark: mark(score),
-        score: score.map_or_else(|| "–".to_owned(), |score| format!("{:.0} %", score * 100.0)),
-        text: match (&record.output, &record.error) {
-            (Some(output), _) => cut(output, LONGEST_TEXT),
-            (None, Some(error)) => format!("(no answer: {})", cut(error, LONGEST_CELL)),
-            (None, None) => "(no answer)".to_owned(),
-        },
-        in_rows,
-        failed: failed
-            .map(|(name, verdict)| FailedView {
-                check: name.clone(),
-                reason: cut(verdict.reason().unwrap_or("failed"), LONGEST_CELL),
-            })
-            .collect(),
+    #[test]
+    fn nothing_in_the_object_can_end_its_element() {
+        let text = embedded(&serde_json::json!(["</script><!--&amp;"]).to_string());
+        assert!(!text.contains(['<', '>', '&']), "{text}");
+        let back: Vec<String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, ["</script><!--&amp;"]);
     }
-}
-
-fn mark(score: Option<f64>) -> Mark {
-    match score {
-        None => Mark::None,
-        Some(score) if score >= 1.0 => Mark::Right,
-        Some(score) if score > 0.0 => Mark::Partly,
-        Some(_) => Mark::Wrong,
-    }
-}
-
-/// The first `limit` characters, with a note where something was cut.
-pub(super) fn cut(text: &str, limit: usize) -> String {
-    match text.char_indices().nth(limit) {
-        None => text.to_owned(),
-        Some((end, _)) => {
-            let more = text[end..].chars().count();
-            format!("{} … ({more} more characters in the record)", &text[..end])
-        }
-    }
-}
-
-/// Control characters as their pictures: a browser would drop them, and what cannot be seen cannot be judged.
-pub(super) fn pictured(text: &str) -> String {
-    let picture = |character| match character {
-        '\n' | '\t' => character,
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + character as u32).unwrap_or('\u{fffd}'),
-        '\u{7f}' => '\u{2421}',
-        other => other,
-    };
-    text.chars().map(picture).collect()
 }

@@ -109,13 +109,13 @@ pub fn bootstrap_means(columns: &[Column<'_>], draws: &Draws) -> Vec<Result<Inte
 }
 
 /// The tail of the percentiles that makes an interval of `units` redrawn clusters as wide as Student's t would.
-fn expanded_tail(units: usize) -> f64 {
+pub(crate) fn expanded_tail(units: usize) -> f64 {
     let (units, tail) = (units as f64, ALPHA / 2.0);
     let t = StudentsT::new(0.0, 1.0, units - 1.0).map_or(z(tail), |t| t.inverse_cdf(tail));
     Normal::standard().cdf((units / (units - 1.0)).sqrt() * t)
 }
 
-fn percentiles(mut means: Vec<f64>, tail: f64) -> Interval {
+pub(crate) fn percentiles(mut means: Vec<f64>, tail: f64) -> Interval {
     means.sort_unstable_by(f64::total_cmp);
     Interval { low: quantile(&means, tail), high: quantile(&means, 1.0 - tail) }
 }

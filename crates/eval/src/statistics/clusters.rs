@@ -45,6 +45,18 @@ impl Clusters {
         self.count < self.of.len()
     }
 
+    /// The samples of each cluster.
+    pub fn members(&self) -> Vec<Vec<usize>> {
+        let mut members = vec![Vec::new(); self.count];
+        self.of.iter().enumerate().for_each(|(sample, cluster)| members[*cluster].push(sample));
+        members
+    }
+
+    /// The clusters of some of the samples, in the order of `chosen`.
+    pub fn among(&self, chosen: &[usize]) -> Clusters {
+        Clusters::new(&chosen.iter().map(|sample| Some(self.of[*sample])).collect::<Vec<_>>())
+    }
+
     /// Sum and number of the samples of each cluster. `values` holds one number a sample.
     pub fn sums(&self, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (mut sums, mut sizes) = (vec![0.0; self.count], vec![0.0; self.count]);
@@ -73,6 +85,8 @@ mod tests {
         let (sums, sizes) = clusters.sums(&[1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!((sums, sizes), (vec![5.0, 2.0, 3.0, 5.0], vec![2.0, 1.0, 1.0, 1.0]));
         assert_eq!(clusters.means(&[1.0, 2.0, 3.0, 4.0, 5.0]), [2.5, 2.0, 3.0, 5.0]);
+        assert_eq!(clusters.members(), [vec![0, 3], vec![1], vec![2], vec![4]]);
+        assert_eq!(clusters.among(&[3, 2, 0]), Clusters::new(&[Some(1), Some(2), Some(1)]));
         assert!(!Clusters::new::<&str>(&[None, None]).matter());
     }
 }

@@ -24,9 +24,19 @@ pub struct Estimate {
     pub high: Option<f64>,
     /// Samples it rests on.
     pub n: usize,
+    /// Samples with a check that was asked and gave no number; those without any number are not among the n.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: usize,
+    /// Samples that the checks are not asked of (their `when`); not among the n.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_asked: usize,
     /// Why a number is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Estimate {
@@ -35,7 +45,7 @@ impl Estimate {
             Ok(Interval { low, high }) => (Some(low), Some(high), None),
             Err(reason) => (None, None, Some(reason.to_owned())),
         };
-        Estimate { value, low, high, n, reason }
+        Estimate { value, low, high, n, missing: 0, not_asked: 0, reason }
     }
 }
 
@@ -54,20 +64,22 @@ pub fn mean_in_unit(values: &[f64], seed: u64) -> Estimate {
     Estimate::new(mean(values), interval, values.len())
 }
 
-/// The mean of `values`, which lie in 0..=1 and come in clusters that stand or fall together, with a seeded cluster
-/// bootstrap interval. The same guard as [`mean_in_unit`]'s holds, on the means of the clusters.
+/// The mean of `values`, which come in clusters that stand or fall together, with a seeded cluster bootstrap interval.
+/// Where all lie in 0..=1, the same guard as [`mean_in_unit`]'s holds, on the means of the clusters.
 pub fn mean_in_clusters(values: &[f64], clusters: &Clusters, seed: u64) -> Estimate {
     let column = Column { values, clusters: Some(clusters) };
     let drawn = bootstrap_means(&[column], &Draws::new(seed)).remove(0);
     Estimate::new(mean(values), guarded_column(&column, drawn), values.len())
 }
 
-/// The interval that was drawn for a column of numbers in 0..=1, widened where there was too little to redraw.
+/// The interval that was drawn for a column, for numbers in 0..=1 widened where there was too little to redraw.
 pub(crate) fn guarded_column(
     column: &Column<'_>,
     drawn: Result<Interval, &'static str>,
 ) -> Result<Interval, &'static str> {
     match column.clusters {
+        // The guard is for numbers in 0..=1; what a row gives (`given`) and what is no mean may have any range.
+        _ if !column.values.iter().all(|value| (0.0..=1.0).contains(value)) => drawn,
         None => guarded(column.values, drawn),
         Some(clusters) => guarded(&clusters.means(column.values), drawn),
     }

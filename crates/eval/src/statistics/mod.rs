@@ -15,6 +15,7 @@ pub mod multiple;
 pub mod non_inferiority;
 pub mod paired;
 pub mod power;
+pub(crate) mod redrawn;
 
 pub use bootstrap::{Column, Draws, bootstrap_mean, bootstrap_means};
 pub use clusters::Clusters;
@@ -62,7 +63,7 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 /// The quantile of the standard normal distribution.
-fn z(share: f64) -> f64 {
+pub(crate) fn z(share: f64) -> f64 {
     Normal::standard().inverse_cdf(share)
 }
 

@@ -78,14 +78,17 @@ pub fn cluster_sign_flip(differences: &[f64], clusters: &Clusters, draws: &Draws
     permutation(&clusters.sums(differences).0, draws)
 }
 
-/// The interval of the mean of paired differences in −1..=1 that the bootstrap has drawn. Where fewer than ten differ
-/// from 0, redrawing shows too little of the spread: it then reaches as far as Tango's for yes-or-no answers with as much
+/// The interval of the mean of paired differences that the bootstrap has drawn. Where they lie in −1..=1 and fewer than ten
+/// differ from 0, redrawing shows too little of the spread: it then reaches as far as Tango's for yes-or-no answers with as much
 /// gained and lost, too. `clusters` as in the column; their means are what may differ then.
 pub(crate) fn guarded_difference(
     column: &Column<'_>,
     drawn: Result<Interval, &'static str>,
 ) -> Result<Interval, &'static str> {
     let drawn = drawn?;
+    if !column.values.iter().all(|value| (-1.0..=1.0).contains(value)) {
+        return Ok(drawn);
+    }
     let units = match column.clusters {
         Some(clusters) => clusters.means(column.values),
         None => column.values.to_vec(),

@@ -1,0 +1,250 @@
+//! The report and the viewer in a real browser: they open without an error, fast, show what is given as text, and filter and
+//! search. Without a chromium the tests leave themselves out with a line; with UNDERDOG_REQUIRE_CHROMIUM they fail.
+//! UNDERDOG_SCREENSHOTS=FOLDER keeps pictures to be looked at.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may panic and say what they left out")]
+
+use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use underdog_eval::mock::MockModel;
+use underdog_eval::report::{CandidateResult, ReportData};
+use underdog_eval::split::{EvalSet, ReadOptions, Split};
+use underdog_eval::{EvalSettings, Evaluation, Task, evaluate};
+
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+const HOSTILE: &str =
+    "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">";
+const LABELS: [&str; 4] = ["refund", "delivery", "account", "complaint"];
+const SAMPLES: usize = 5_000;
+const TASK: &str = r#"
+version = 1
+name = "mail"
+description = "Which desk a message belongs to."
+max_new_tokens = 8
+score = "right"
+[prompt]
+system = "Name the desk."
+[data]
+test = "test.jsonl"
+[[check]]
+name = "right"
+kind = "exact"
+[[check]]
+name = "short"
+kind = "length"
+unit = "characters"
+max = 40
+[[metric]]
+name = "right"
+checks = ["right"]
+description = "Right desk"
+[[metric]]
+name = "short"
+checks = ["short"]
+"#;
+
+/// The browser; `None` (said in a line) where there is none.
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .flat_map(|folder| NAMES.map(|name| folder.join(name)))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("UNDERDOG_REQUIRE_CHROMIUM").is_none(),
+            "there is no chromium; expected one"
+        );
+        println!("left out: no chromium");
+    }
+    found
+}
+
+/// Opens `url` and gives the document as it stands then, and what the console said.
+fn open(browser: &Path, url: &str, more: &[&str]) -> (String, String) {
+    let profile = tempfile::tempdir().unwrap();
+    let done = Command::new(browser)
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--no-first-run",
+        ])
+        .arg("--disable-dev-shm-usage")
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(more)
+        .arg("--dump-dom")
+        .arg(url)
+        .output()
+        .unwrap();
+    let console = String::from_utf8_lossy(&done.stderr);
+    let console: Vec<&str> = console.lines().filter(|line| line.contains("CONSOLE")).collect();
+    (String::from_utf8_lossy(&done.stdout).into_owned(), console.join("\n"))
+}
+
+fn screenshot(browser: &Path, url: &str, name: &str, more: &[&str]) {
+    let Some(folder) = std::env::var_os("UNDERDOG_SCREENSHOTS") else { return };
+    let profile = tempfile::tempdir().unwrap();
+    let file = Path::new(&folder).join(name);
+    Command::new(browser)
+        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("--screenshot={}", file.display()))
+        .args(more)
+        .arg(url)
+        .output()
+        .unwrap();
+}
+
+/// The value of an attribute that the page's script sets on its root.
+fn attribute(dom: &str, name: &str) -> Option<String> {
+    let root = dom.split("<html").nth(1)?.split('>').next()?;
+    Some(root.split(&format!("{name}=\"")).nth(1)?.split('"').next()?.to_owned())
+}
+
+fn rows() -> String {
+    let filler =
+        "I wrote to you last week about the parcel and have not heard anything since then. ".repeat(8);
+    (0..SAMPLES)
+        .map(|i| {
+            let label = LABELS[i % 4];
+            let input = match i {
+                7 => format!("a needle {HOSTILE}"),
+                _ => format!("message {i}: {filler}"),
+            };
+            let row = json!({"id": format!("m{i}"), "input": input, "expected": label, "tier": (["easy", "hard"][i % 2])});
+            format!("{row}\n")
+        })
+        .collect()
+}
+
+fn measured(
+    task: &Task,
+    set: &EvalSet,
+    folder: &Path,
+    role: &str,
+    right: impl Fn(usize) -> bool,
+) -> Evaluation {
+    let mut model = MockModel::expected(task, &set.samples).unwrap();
+    for (i, sample) in set.samples.iter().enumerate().filter(|(i, _)| !right(*i)) {
+        let wrong = match i {
+            7 => HOSTILE,
+            _ if i % 7 == 0 => "no idea",
+            _ => LABELS[(i + 1 + i % 2) % 4],
+        };
+        model = model.answering(&sample.input_text(), wrong);
+    }
+    let record_path = folder.join(format!("{role}.jsonl"));
+    let settings = EvalSettings { record_path, resume: false, limit: None, seed: 1 };
+    evaluate(task, set, &mut model, &settings, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// A report of [`SAMPLES`] samples and four candidates; its records are in `folder`.
+fn report(folder: &Path) -> ReportData {
+    std::fs::write(folder.join("task.toml"), TASK).unwrap();
+    std::fs::write(folder.join("test.jsonl"), rows()).unwrap();
+    let task = Task::load(folder).unwrap();
+    let set = task.eval_set(Split::Test, &ReadOptions::default()).unwrap();
+    let runs = folder.join("runs/mail/run-001");
+    std::fs::create_dir_all(&runs).unwrap();
+    let sizes = [98_000_000, 103_000_000, 91_000_000, 91_000_000];
+    let candidate = |(index, role): (usize, &str)| {
+        let right = |i: usize| match role {
+            "base" => i % 10 == 0,
+            "tuned" => i % 25 != 7,
+            "linear" => i % 12 != 7,
+            _ => i % 4 == 1,
+        };
+        let mut evaluation = measured(&task, &set, &runs, role, right);
+        (evaluation.rows_per_s, evaluation.peak_rss_mib) =
+            (Some([3.1, 2.9, 310.0, 290.0][index]), Some(900.0));
+        CandidateResult { role: role.into(), evaluation, bytes: Some(sizes[index]) }
+    };
+    let candidates = ["base", "tuned", "linear", "nearest"].into_iter().enumerate().map(candidate).collect();
+    let mut data = ReportData::new(&task, candidates, 1).unwrap();
+    data.loss_curve = (1..=80).map(|step| (step, 2.0 / step as f64 + 0.1)).collect();
+    data
+}
+
+#[test]
+fn a_report_of_five_thousand_samples_opens_fast_and_can_be_searched() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = report(folder.path());
+    let html = data.html().unwrap();
+    assert!(html.len() < 15_000_000, "{} bytes", html.len());
+    let page = folder.path().join("report.html");
+    std::fs::write(&page, &html).unwrap();
+    let url = format!("file://{}", page.display());
+
+    // The best of a few: the machine may have other work.
+    let mut fastest = f64::MAX;
+    let mut opened = (String::new(), String::new());
+    for _ in 0..5 {
+        opened = open(&browser, &url, &[]);
+        let ready: f64 =
+            attribute(&opened.0, "data-ready").expect("the script ran to its end").parse().unwrap();
+        fastest = fastest.min(ready);
+        if fastest <= 1000.0 {
+            break;
+        }
+    }
+    let (dom, console) = opened;
+    println!("{SAMPLES} samples: {} bytes, usable after {fastest} ms", html.len());
+    assert!(fastest <= 1000.0, "{fastest} ms");
+    assert_eq!((attribute(&dom, "data-errors").as_deref(), console.as_str()), (Some("0"), ""));
+    assert!(dom.contains(&format!(">{SAMPLES} samples<")) && dom.matches("<article").count() == 25);
+
+    let found = |fragment: &str| {
+        let (dom, console) = open(&browser, &format!("{url}#{fragment}"), &[]);
+        assert_eq!(
+            (attribute(&dom, "data-errors").as_deref(), console.as_str()),
+            (Some("0"), ""),
+            "{fragment}"
+        );
+        let count = dom.split("<output").nth(1).unwrap().split('<').next().unwrap();
+        (count.split('>').nth(1).unwrap().to_owned(), dom)
+    };
+    assert_eq!(found("show=failed").0, "200 of 5000 samples");
+    assert_eq!(found("show=failed&of=base").0, "4500 of 5000 samples");
+    assert_eq!(found("show=failed&by=short").0, "1 of 5000 samples");
+    assert_eq!(found("show=lost").0, "183 of 5000 samples");
+    assert_eq!(found("search=nothing%20like%20it").0, "0 of 5000 samples");
+    let (count, dom) = found("search=needle");
+    assert_eq!(count, "1 of 5000 samples");
+    assert!(dom.contains("&lt;img src=x onerror") && !dom.contains("<img") && !dom.contains("taken</title>"));
+
+    let wide = "--window-size=1280,6200";
+    screenshot(&browser, &format!("{url}#theme=light"), "report-light.png", &[wide]);
+    screenshot(&browser, &format!("{url}#theme=dark"), "report-dark.png", &[wide]);
+    screenshot(&browser, &url, "report-400.png", &["--window-size=400,9000"]);
+}
+
+#[test]
+fn the_viewer_shows_the_runs_and_their_reports() {
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    report(folder.path());
+    let mut viewer = Command::new(env!("CARGO_BIN_EXE_underdog"))
+        .args(["view", "runs", "--port", "0"])
+        .current_dir(folder.path())
+        .env("UNDERDOG_CACHE", folder.path().join("cache"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(viewer.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.split(' ').next().unwrap().to_owned();
+    let shown = open(&browser, &url, &["--virtual-time-budget=4000"]);
+    let report = open(&browser, &format!("{url}run/mail/run-001#show=failed"), &[]);
+    screenshot(&browser, &url, "view-light.png", &["--virtual-time-budget=4000", "--window-size=1280,1100"]);
+    viewer.kill().unwrap();
+    viewer.wait().unwrap();
+    assert_eq!((attribute(&shown.0, "data-errors").as_deref(), shown.1.as_str()), (Some("0"), ""));
+    assert_eq!(attribute(&shown.0, "data-runs").as_deref(), Some("1"), "{}", shown.0);
+    assert!(shown.0.contains("96.0 %") && shown.0.contains("href=\"/run/mail/run-001\""));
+    assert_eq!((attribute(&report.0, "data-errors").as_deref(), report.1.as_str()), (Some("0"), ""));
+    assert!(report.0.contains(">200 of 5000 samples<"), "the same page as the report's");
+}

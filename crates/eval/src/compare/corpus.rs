@@ -1,0 +1,119 @@
+//! Cells on numbers of the corpus (`crate::corpus`), where the difference is no mean over samples: paired bootstrap
+//! intervals, and the approximate randomisation test (Noreen 1989), which swaps the two outputs on random samples. Where
+//! samples stand or fall together, whole clusters are redrawn and swapped. Cells of means are `cells`', and what the
+//! numbers mean is `claim`'s.
+
+use super::Comparison;
+use super::cells::Pair;
+use crate::corpus::Statistic;
+use crate::harness::{Metric, Verdicts};
+use crate::statistics::redrawn::Redrawn;
+use crate::statistics::{Clusters, Draws, Interval, NonInferiority, POWER, not_enough, z};
+
+/// One number of the corpus on both sides: samples `0..n` are the baseline's, `n..2 n` the candidate's.
+pub(super) struct Corpus {
+    statistic: Statistic,
+    n: usize,
+}
+
+impl Corpus {
+    /// The number over `pairs`, which all have what it is made from; `None` where the metric is a mean over samples.
+    pub fn new(metric: &Metric, pairs: &[Pair<'_>]) -> Option<Self> {
+        let baseline = pairs.iter().map(|pair| &pair.0.verdicts);
+        let verdicts: Vec<&Verdicts> = baseline.chain(pairs.iter().map(|pair| &pair.1.verdicts)).collect();
+        (!metric.is_mean_over(&verdicts))
+            .then(|| Corpus { statistic: metric.statistic(&verdicts), n: pairs.len() })
+    }
+
+    /// Fills in what `comparison` says about values, difference, intervals, test and margin.
+    pub fn measure(
+        &self,
+        comparison: &mut Comparison,
+        clusters: Option<&Clusters>,
+        (seed, margin): (u64, Option<f64>),
+    ) {
+        let n = self.n;
+        let draws = Draws { seed, count: self.statistic.draws() };
+        let redrawn = Redrawn::new(n, clusters);
+        let samples: Vec<usize> = (0..n).collect();
+        let values = self.both(&samples);
+        comparison.n = n;
+        comparison.test = "paired randomisation test".to_owned();
+        let pairs = match values {
+            Ok(_) if n >= 2 => redrawn.numbers(&draws, |chosen| self.both(chosen).ok()),
+            _ => Vec::new(),
+        };
+        comparison.reason = match values {
+            _ if n < 2 => Some(not_enough(n).to_owned()),
+            Err(reason) => Some(reason.to_owned()),
+            Ok(_) => None,
+        };
+        if let Ok((a, b)) = values {
+            comparison.baseline_value = Some(a);
+            comparison.candidate_value = Some(b);
+            comparison.difference = Some(b - a);
+        }
+        let interval = |number: fn((f64, f64)) -> f64| {
+            redrawn.interval(&pairs.iter().map(|pair| pair.map(number)).collect::<Vec<_>>())
+        };
+        if !pairs.is_empty() {
+            comparison.baseline_interval = interval(|pair| pair.0).ok();
+            comparison.candidate_interval = interval(|pair| pair.1).ok();
+            match interval(|pair| pair.1 - pair.0) {
+                Ok(Interval { low, high }) => (comparison.low, comparison.high) = (Some(low), Some(high)),
+                Err(reason) => comparison.reason = Some(reason.to_owned()),
+            }
+        }
+        let units = clusters.map_or(n, Clusters::count);
+        let testable = values.ok().filter(|_| units >= 2);
+        comparison.p = testable.map(|(a, b)| self.randomisation(&redrawn, &draws, b - a));
+        comparison.non_inferiority = margin.map(|margin| {
+            let worse = pairs.iter().filter(|pair| !pair.is_some_and(|(a, b)| b - a > -margin)).count();
+            let p = testable.map(|_| (1 + worse) as f64 / (1 + draws.count) as f64);
+            NonInferiority { margin, p, p_holm: None, test: "one-sided paired bootstrap".to_owned() }
+        });
+    }
+
+    /// The number of the baseline and of the candidate over the `chosen` samples.
+    fn both(&self, chosen: &[usize]) -> Result<(f64, f64), &'static str> {
+        let shifted: Vec<usize> = chosen.iter().map(|sample| sample + self.n).collect();
+        Ok((self.statistic.value(chosen)?, self.statistic.value(&shifted)?))
+    }
+
+    /// Two-sided p: how often swapping the outputs on random samples gives a difference as large as the one seen. What
+    /// was seen counts as one of the draws, so that p is never 0; so does a draw without a number.
+    fn randomisation(&self, redrawn: &Redrawn, draws: &Draws, seen: f64) -> f64 {
+        let least = seen.abs() * (1.0 - 1e-12);
+        let hits = redrawn.swaps(self.n, draws, |swapped| {
+            let side = |other: bool| -> Vec<usize> {
+                swapped
+                    .iter()
+                    .enumerate()
+                    .map(|(i, swap)| if *swap != other { i + self.n } else { i })
+                    .collect()
+            };
+            let value = |other| self.statistic.value(&side(other));
+            let difference = value(false).and_then(|a| Ok(value(true)? - a));
+            !difference.is_ok_and(|difference| difference.abs() < least)
+        });
+        (1 + hits) as f64 / (1 + draws.count) as f64
+    }
+}
+
+/// The standard error of the difference, from an interval that is 2 · 1.96 of them wide.
+pub(super) fn error(comparison: &Comparison) -> Option<f64> {
+    Some((comparison.high? - comparison.low?) / (2.0 * z(0.975)))
+}
+
+/// About how many more samples it takes to tell a difference of this size at the level `alpha`, where the spread shrinks
+/// with the root of n (normal approximation). `None` where nothing differs.
+pub(super) fn more_rows(comparison: &Comparison, alpha: f64) -> Option<u64> {
+    let difference = comparison.difference.filter(|difference| *difference != 0.0)?;
+    let errors = (z(1.0 - alpha / 2.0) + z(POWER)) * error(comparison)? / difference;
+    let needed = comparison.n as f64 * errors.powi(2);
+    (needed < 1e12).then(|| (needed.ceil() as u64).saturating_sub(comparison.n as u64).max(1))
+}
+
+#[cfg(test)]
+#[path = "corpus_tests.rs"]
+mod tests;
