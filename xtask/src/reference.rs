@@ -143,7 +143,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<bool, String> {
             println!("{}", step.line("python", weights));
         }
         println!(
-            "# WEIGHTS is the model cache. {} checks an adapter of ours and makes nothing.",
+            "# WEIGHTS is the model cache. No step runs {}, which make no golden.",
             NO_GOLDEN.join(", ")
         );
         return Ok(true);
