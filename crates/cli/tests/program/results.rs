@@ -338,6 +338,7 @@ fn constrained_answers_are_labels_of_the_training_rows() {
     assert_eq!(again["metrics"], object["metrics"]);
     home.run("eval task --model TINY --constrain schema --out x").fails(2, &["json_schema"]);
     home.run("eval task --model TINY --constrain words --out x").fails(2, &["labels, schema or auto"]);
+}
 
 /// With the tiny model, whose context most inputs do not fit: what is measured does not matter, that it is does.
 #[test]

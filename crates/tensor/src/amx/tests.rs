@@ -1,3 +1,5 @@
+//! The tile products against the f32 products of rounded factors, and factors put piece by piece against those packed at once.
+
 use super::*;
 use crate::matmul::{self, MatMut, Threads};
 use underdog_testkit::{hashed_values, relative_error};
