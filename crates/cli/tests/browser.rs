@@ -131,7 +131,7 @@ fn measured(
     for (i, sample) in set.samples.iter().enumerate().filter(|(i, _)| !right(*i)) {
         let wrong = match i {
             7 => HOSTILE,
-            _ if i % 7 == 0 => "no idea",
+            _ if i.is_multiple_of(7) => "no idea",
             _ => LABELS[(i + 1 + i % 2) % 4],
         };
         model = model.answering(&sample.input_text(), wrong);
@@ -152,7 +152,7 @@ fn report(folder: &Path) -> ReportData {
     let sizes = [98_000_000, 103_000_000, 91_000_000, 91_000_000];
     let candidate = |(index, role): (usize, &str)| {
         let right = |i: usize| match role {
-            "base" => i % 10 == 0,
+            "base" => i.is_multiple_of(10),
             "tuned" => i % 25 != 7,
             "linear" => i % 12 != 7,
             _ => i % 4 == 1,

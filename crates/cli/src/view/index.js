@@ -93,7 +93,7 @@
       group.sort((a, b) => (b[1].score ?? -2) - (a[1].score ?? -2));
       const { task, split, n, metric } = group[0][1];
       const made = group.map(([run, record], index) => {
-        const rate = record.rows_per_s === null ? "–" : `${record.rows_per_s.toPrecision(3)} rows/s`;
+        const rate = record.rows_per_s === null ? "–" : `${record.rows_per_s.toLocaleString("en", { maximumSignificantDigits: 3 })} rows/s`;
         const range = record.low === null ? "no interval" : `${(100 * record.low).toFixed(1)} – ${(100 * record.high).toFixed(1)}`;
         return element("tr", index === 0 ? "first" : "", rowHead(element("b", "", record.role), " ", element("span", "interval", record.candidate)),
           cell(metric, "value", percent(record.score)), cell("interval", "range", whisker(record), element("span", "interval", range)),

@@ -30,6 +30,8 @@ struct Page<'a> {
     n: usize,
     compared: bool,
     tests: usize,
+    /// Whether the test on top needs no correction.
+    alone: bool,
     group: Option<String>,
     system: Option<String>,
     train: Option<String>,
@@ -116,6 +118,7 @@ fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a
         n: subject.evaluation.n,
         compared: data.comparisons.is_some(),
         tests: data.comparisons.as_ref().map_or(0, |all| all.corrected_tests),
+        alone: alone(data),
         group: data.comparisons.as_ref().and_then(|all| all.group.clone()),
         system: header.prompt.system.as_deref().map(|text| cut(text, 4_000)),
         train: training(data),
@@ -139,6 +142,11 @@ fn strongest(data: &ReportData) -> Option<String> {
             "The strongest baseline is {name}, which has the highest score of the {others} measured besides."
         )
     })
+}
+
+fn alone(data: &ReportData) -> bool {
+    let overall = data.comparisons.as_ref().and_then(|all| all.with_strongest()?.overall(&all.score));
+    data.candidates.len() > 2 && overall.is_some_and(|score| score.p.is_some() && score.p_holm.is_none())
 }
 
 fn training(data: &ReportData) -> Option<String> {

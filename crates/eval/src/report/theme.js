@@ -17,7 +17,7 @@
   addEventListener("DOMContentLoaded", () => {
     const button = document.querySelector(".theme");
     if (!button) return;
-    const now = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+    const now = () => getComputedStyle(root).getPropertyValue("--theme").trim();
     const show = () => { button.textContent = now() === "dark" ? "Light" : "Dark"; };
     button.addEventListener("click", () => {
       root.dataset.theme = now() === "dark" ? "light" : "dark";
