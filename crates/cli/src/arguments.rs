@@ -48,6 +48,47 @@ pub enum Verb {
     View(ViewArguments),
     /// How many rows a comparison takes, or what given rows can show.
     Plan(PlanArguments),
+    /// Write a model and its adapter as one GGUF file.
+    Export(ExportArguments),
+    /// Measure how fast this machine is at something.
+    #[command(subcommand)]
+    Bench(BenchVerb),
+    /// Measure the ceilings of this machine: arithmetic and memory bandwidth.
+    Doctor,
+}
+
+/// `underdog export …`
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Model to export, with +ADAPTER to merge an adapter; its base must be a GGUF file.
+    pub model: String,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// How matrices are stored: f16, q8_0, q4_0, q4_1, q4_k_m or q6_k.
+    #[arg(long, default_value = "q8_0", value_name = "TYPE")]
+    pub quantize: String,
+}
+
+/// `underdog bench …`
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// One stream: a prompt of 512 tokens, then 128 new tokens, without speculation.
+    Decode(BenchDecodeArguments),
+}
+
+/// `underdog bench decode …`
+#[derive(Debug, Args)]
+pub struct BenchDecodeArguments {
+    /// Model to run.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// Number format in which the weights are multiplied: native (as the file has them), auto, f32 or bf16.
+    #[arg(long, default_value = "native", value_name = "P")]
+    pub precision: String,
+    /// Measured rounds after one that warms up; the best one counts.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub repeats: usize,
 }
 
 /// `underdog models …`
@@ -115,7 +156,7 @@ pub struct EvalArguments {
     /// The model was trained on this JSON Lines file instead: no row of it may be measured.
     #[arg(long, value_name = "FILE")]
     pub train_data: Option<PathBuf>,
-    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.
+    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
     /// Seed of --limit and of the intervals.
@@ -191,7 +232,7 @@ pub struct ChatArguments {
     /// Put what is typed into the prompt of a task, as in training.
     #[arg(long, value_name = "TASK", conflicts_with = "system")]
     pub task: Option<PathBuf>,
-    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32 or bf16.
+    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
     /// At most so many new tokens an answer.

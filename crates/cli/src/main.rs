@@ -42,6 +42,9 @@ fn main() -> ExitCode {
         Verb::Report(verb) => verbs::report::run(verb, &environment, &output),
         Verb::View(verb) => verbs::view::run(verb, &environment, &output),
         Verb::Plan(verb) => verbs::plan::run(verb, &output),
+        Verb::Export(verb) => verbs::export::run(verb, &environment, &output),
+        Verb::Bench(verb) => verbs::bench::run(verb, &environment, &output),
+        Verb::Doctor => verbs::doctor::run(&output),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

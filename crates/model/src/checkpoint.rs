@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use underdog_eval::{Error, Kind, Result};
+use underdog_tensor::quantised::Matrix;
 
 pub use crate::config::{LayerTensor, Tensor};
 
@@ -147,6 +148,30 @@ impl Checkpoint {
                     .hint("fetch the model file again")
             }),
         }
+    }
+
+    /// A matrix as [`Checkpoint::load`] gives it, in the blocks of the file; `None` where the file has plain numbers.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn load_blocks(&self, tensor: Tensor) -> Result<Option<Matrix>> {
+        let tensor = if self.config.tied && tensor == Tensor::Head { Tensor::Embedding } else { tensor };
+        let info = self.find(tensor)?;
+        let (Source::Gguf(gguf), &[rows, columns]) = (&self.source, info.shape.as_slice()) else {
+            return Ok(None);
+        };
+        let Some(format) = info.kind.format() else { return Ok(None) };
+        let bytes = &gguf.bytes()[info.start..info.start + info.bytes];
+        let moved = gguf::is_permuted(&self.config, tensor)
+            .map(|heads| gguf::unpermute_rows(bytes, heads, bytes.len() / rows));
+        let matrix = Matrix::new(format, moved.as_deref().unwrap_or(bytes), rows, columns);
+        matrix.map(Some).ok_or_else(|| {
+            Error::new(Kind::Model, format!("tensor '{}' is damaged", info.name))
+                .expected("finite numbers")
+                .found("an infinity or a NaN")
+                .at(self.place(&info.name))
+                .hint("fetch the model file again")
+        })
     }
 
     /// 16 hexadecimal digits that change with the weights, in a time that hardly grows with their size.

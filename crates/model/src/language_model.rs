@@ -199,6 +199,11 @@ impl LanguageModel {
         tokens
     }
 
+    /// Tokens at which an answer ends.
+    pub fn stop(&self) -> &[u32] {
+        &self.stop
+    }
+
     /// The prompt of a request, with its bound on new tokens cut to the context.
     fn prompt(&self, request: &Request) -> Result<Prompt> {
         let tokens = self.prompt_tokens(&request.messages)?;

@@ -7,6 +7,7 @@ pub mod config;
 pub mod constrain;
 pub mod disk;
 pub mod encoder;
+pub mod export;
 pub mod generate;
 pub mod gguf;
 mod hugging_face;

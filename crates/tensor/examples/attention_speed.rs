@@ -2,8 +2,8 @@
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::time::Instant;
-use underdog_tensor::block::Format;
 use underdog_tensor::attention::{Heads, Run, Saved, Span, backward, forward};
+use underdog_tensor::block::Format;
 
 fn run(row: usize, len: usize, past: Vec<Span>) -> Run {
     let position = past.last().map_or(0, |s| s.position + s.len);
@@ -72,7 +72,8 @@ fn main() {
     let number = |i, otherwise| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(otherwise);
     let (threads, repeats) = (number(1, 2), number(2, 10));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-    let smol = Heads { heads: 9, kv_heads: 3, head_size: 64, scale: 0.125, window: None, format: Format::F32 };
+    let smol =
+        Heads { heads: 9, kv_heads: 3, head_size: 64, scale: 0.125, window: None, format: Format::F32 };
     let gemma = Heads { heads: 4, kv_heads: 1, head_size: 256, scale: 0.0625, ..smol };
     let rows: Vec<Run> = (0..6).map(|i| run(600 * i, 600, vec![])).collect();
     let root = Span { slot: 0, len: 560, position: 0 };

@@ -7,7 +7,8 @@
 use crate::aligned::Aligned;
 use crate::amx::{self, Left, Packed};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
-use rayon::prelude::*;
+use crate::pool::{Pool, Team};
+use crate::quantised::{self, Matrix, Product, activation::Rounded};
 
 /// The number format of both factors of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +221,8 @@ pub enum Factor<'a> {
     F32(Mat<'a>),
     /// As tiles.
     Bf16(&'a Packed),
+    /// `[n, k]` in the blocks of a file, for few rows in f32: whole, and as the first term of a product.
+    Blocks(&'a Matrix, &'a Pool),
 }
 
 /// The result `[rows, n]` of a product in f32. In bf16 it lies in panels of 32 columns, one after the other, as the tiles write
@@ -287,22 +290,43 @@ impl Panels {
 
     /// `self = Σ a · b` or `self += Σ a · b` over the terms, for the columns of the right factors from `column` on (a multiple
     /// of 32), as many as `self` has. [`Panels::reset`] comes first.
-    pub fn product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], threads: Threads) {
+    pub fn product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], team: Team<'_>) {
         if self.rows == 0 || self.n == 0 {
             return;
         }
         if let Some((Rows::Bf16(_), _)) = terms.first() {
-            return self.tile_product(into, column, terms, threads);
+            return self.tile_product(into, column, terms, team);
         }
+        let threads = if matches!(team, Team::One) { Threads::One } else { Threads::All };
         for (i, (a, b)) in terms.iter().enumerate() {
-            let (Rows::F32 { values, k }, Factor::F32(b)) = (a, b) else { unreachable!("one format a product") };
             let into = if i == 0 { into } else { Into::Add };
+            let (values, k, b) = match (a, b) {
+                (Rows::F32 { values, k }, Factor::F32(b)) => (values, k, b),
+                (Rows::F32 { values, k }, Factor::Blocks(weight, pool)) => {
+                    assert_eq!(
+                        (into, column, self.n),
+                        (Into::Set, 0, weight.shape().0),
+                        "a weight in blocks"
+                    );
+                    let y = &mut self.values;
+                    quantised::products(pool, &Rounded::new(values, *k), &mut [Product { weight, y }]);
+                    continue;
+                }
+                _ => unreachable!("one format a product"),
+            };
             let c = MatMut::new(&mut self.values, self.rows, self.n);
-            matmul(c, into, 1.0, Mat::new(values, self.rows, *k), b.columns(column..column + self.n), threads);
+            matmul(
+                c,
+                into,
+                1.0,
+                Mat::new(values, self.rows, *k),
+                b.columns(column..column + self.n),
+                threads,
+            );
         }
     }
 
-    fn tile_product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], threads: Threads) {
+    fn tile_product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], team: Team<'_>) {
         let pairs: Vec<(&Left, &Packed)> = terms
             .iter()
             .map(|term| match term {
@@ -312,9 +336,12 @@ impl Panels {
             .collect();
         let (width, size) = (self.width, self.width * self.height);
         let one = |(i, c): (usize, &mut [f32])| amx::panel(c, width, into, column + i * width, &pairs);
-        match threads {
-            Threads::One => self.values.chunks_exact_mut(size).enumerate().for_each(one),
-            Threads::All => self.values.par_chunks_exact_mut(size).enumerate().for_each(one),
+        match team {
+            Team::One => self.values.chunks_exact_mut(size).enumerate().for_each(one),
+            Team::All(pool) => {
+                let mut panels: Vec<&mut [f32]> = self.values.chunks_exact_mut(size).collect();
+                pool.each(&mut panels, |i, c| one((i, c)));
+            }
         }
     }
 }
@@ -347,13 +374,15 @@ mod tests {
                 let weight = Right::of_transposed(format, w, k, n, 1.0);
                 let pair = Right::plain(format, &b, r, n, 2.0);
                 let column = if n > 64 { 32 } else { 0 };
-                for threads in [Threads::One, Threads::All] {
+                let pool = Pool::new(2);
+                for team in [Team::One, Team::All(&pool)] {
                     let mut y = Panels::default();
                     y.reset(format, m, n - column);
-                    y.product(Into::Set, column, &[(&rows, weight.factor()), (&lows, pair.factor())], threads);
+                    y.product(Into::Set, column, &[(&rows, weight.factor()), (&lows, pair.factor())], team);
                     let mut got = vec![0.0; m * (n - column)];
                     got.chunks_exact_mut(n - column).enumerate().for_each(|(i, row)| y.copy_row(i, row));
-                    let want: Vec<f32> = want.chunks_exact(n).flat_map(|row| &row[column..]).copied().collect();
+                    let want: Vec<f32> =
+                        want.chunks_exact(n).flat_map(|row| &row[column..]).copied().collect();
                     let error = relative_error(&got, &want);
                     assert!(error < tolerance, "{format:?} {m} {k} {n}: {error}");
                     outer(format, &y, &got, (&low, r), tolerance);
@@ -377,7 +406,7 @@ mod tests {
         right.put_panels(0, y);
         let mut c = Panels::default();
         c.reset(format, r, n);
-        c.product(Into::Set, 0, &[(&left, right.factor())], Threads::One);
+        c.product(Into::Set, 0, &[(&left, right.factor())], Team::One);
         let mut got = vec![0.0; r * n];
         got.chunks_exact_mut(n).enumerate().for_each(|(i, row)| c.copy_row(i, row));
         let error = relative_error(&got, &want);

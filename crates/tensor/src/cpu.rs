@@ -14,19 +14,77 @@ pub enum Isa {
     Portable,
 }
 
-/// The widest set this CPU has. The standard library caches the answer, so this is a load and a compare.
+/// The variable that holds kernels back, for tests: `portable`, `avx2`, `avx512`, or `amx`, which is everything there is. The
+/// products of the `gemm` library choose for themselves.
+pub const SWITCH: &str = "UNDERDOG_ISA";
+
+/// How far up kernels may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every CPU of the target has.
+    Portable,
+    /// AVX2 with FMA.
+    Avx2,
+    /// AVX-512 with what server CPUs of 2020 and later have of it.
+    Avx512,
+    /// Tiles.
+    Amx,
+}
+
+/// What [`SWITCH`] allows, read once; everything where it is not set or says something else.
+pub fn allowed() -> Level {
+    static ALLOWED: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
+    *ALLOWED.get_or_init(|| match std::env::var(SWITCH).as_deref() {
+        Ok("portable") => Level::Portable,
+        Ok("avx2") => Level::Avx2,
+        Ok("avx512") => Level::Avx512,
+        _ => Level::Amx,
+    })
+}
+
+/// The widest set this CPU has and may use. The standard library caches what it has, so this is a load and a compare.
 #[inline]
 pub fn best() -> Isa {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        if allowed() >= Level::Avx512
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+        {
             return Isa::Avx512;
         }
-        if is_x86_feature_detected!("avx2") {
+        if allowed() >= Level::Avx2 && is_x86_feature_detected!("avx2") {
             return Isa::Avx2;
         }
     }
     Isa::Portable
+}
+
+/// Whether the kernels written for AVX-512 with its bf16 instructions may run.
+#[inline]
+pub fn has_wide_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        best() == Isa::Avx512
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Asks for the cache line of the first of `values`, if there is one. A hint that changes no result.
+#[inline(always)]
+pub fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program sees, and every CPU of the target has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// Defines `pub fn name(args)`, which runs `body` compiled for [`best`], and `name_on(isa, args)` for tests.

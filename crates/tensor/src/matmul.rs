@@ -4,6 +4,9 @@
 
 use gemm::Parallelism;
 
+/// Multiplications of a product that one thread does alone.
+const SMALL: usize = 1 << 18;
+
 /// A read-only matrix view: element (i, j) is `data[i · row_stride + j · column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Mat<'a> {
@@ -54,9 +57,19 @@ impl<'a> Mat<'a> {
     /// # Panics
     /// When there are not so many.
     pub fn columns(self, range: std::ops::Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.columns, "columns {range:?} of {}", self.columns);
+        assert!(
+            range.start <= range.end && range.end <= self.columns,
+            "columns {range:?} of {}",
+            self.columns
+        );
         let start = (range.start * self.column_stride).min(self.data.len());
         Mat { data: &self.data[start..], columns: range.len(), ..self }
+    }
+
+    /// Column `j` as a slice, where columns are contiguous: in the transpose of a row-major matrix.
+    pub fn column(&self, j: usize) -> Option<&'a [f32]> {
+        (self.row_stride == 1 && self.column_stride > 1)
+            .then(|| &self.data[j * self.column_stride..][..self.rows])
     }
 
     /// The transpose, without moving anything.
@@ -142,8 +155,9 @@ pub fn matmul(c: MatMut<'_>, into: Into, factor: f32, a: Mat<'_>, b: Mat<'_>, th
         return;
     }
     let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
+        // Waking another thread takes longer than a small product.
+        Threads::All if m * n * k >= SMALL => Parallelism::Rayon(0),
+        _ => Parallelism::None,
     };
     let alpha = if into == Into::Add { 1.0 } else { 0.0 };
     // SAFETY: the constructors checked that every element of the three views lies inside its slice, `c` is borrowed

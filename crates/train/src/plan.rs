@@ -33,7 +33,11 @@ pub fn plan(bytes_per_token: impl Fn(Keep) -> usize, rows: &[&Example], memory: 
     };
     let (all, less) = (with(Keep::All), with(Keep::WithoutMlp));
     let cost = less.tree_tokens() as f64 * (1.0 + RECOMPUTE_COST);
-    if all.tree_tokens() as f64 <= cost && all.largest() * bytes_per_token(Keep::All) <= memory { all } else { less }
+    if all.tree_tokens() as f64 <= cost && all.largest() * bytes_per_token(Keep::All) <= memory {
+        all
+    } else {
+        less
+    }
 }
 
 impl Plan {

@@ -247,7 +247,18 @@ impl<'a> Run<'a> {
         }
         metrics::rewrite(&files.metrics(), &metrics::read_until(&files.metrics(), state.step)?)?;
         let gradients = vec![0.0; lora.values.len()];
-        Ok(Run { model, examples, recipe, files, lora, optimiser, gradients, space: Workspace::default(), state, steps })
+        Ok(Run {
+            model,
+            examples,
+            recipe,
+            files,
+            lora,
+            optimiser,
+            gradients,
+            space: Workspace::default(),
+            state,
+            steps,
+        })
     }
 
     fn step(&mut self) -> Result<StepMetrics> {

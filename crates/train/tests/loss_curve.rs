@@ -59,7 +59,8 @@ fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
     let decay = golden["adamw"]["weight_decay"].as_f64().unwrap();
     let peak = rates.iter().copied().fold(0.0, f64::max);
     let mut optimiser = AdamW::new(lora.values.len());
-    let (settings, mut space) = (StepSettings { memory: mib << 20, dropout: None }, Workspace::default());
+    let (settings, mut space) =
+        (StepSettings { memory: mib << 20, dropout: None, prompt_weight: 0.0 }, Workspace::default());
     let (mut loss_error, mut norm_error) = (0.0f64, 0.0f64);
     for (step, rate) in rates.iter().enumerate() {
         assert!(

@@ -1,10 +1,13 @@
 //! One file a verb, and what several verbs do alike.
 
 pub mod baselines;
+pub mod bench;
 pub mod candidate;
 pub mod chat;
 pub mod compare;
+pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod models;
 pub mod plan;
 pub mod report;

@@ -339,3 +339,24 @@ fn constrained_answers_are_labels_of_the_training_rows() {
     home.run("eval task --model TINY --constrain schema --out x").fails(2, &["json_schema"]);
     home.run("eval task --model TINY --constrain words --out x").fails(2, &["labels, schema or auto"]);
 }
+
+/// With the tiny model, whose context most inputs do not fit: what is measured does not matter, that it is does.
+#[test]
+fn every_task_that_comes_with_the_source_can_be_measured() {
+    let home = Home::new();
+    let tasks = std::fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tasks")).unwrap();
+    let mut folders: Vec<_> = std::fs::read_dir(tasks).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() >= 9, "{folders:?}");
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let folder = folder.display();
+        let object = home
+            .run(&format!("eval {folder} --model TINY --split validation --limit 3 --out {name} --json"))
+            .json();
+        assert_eq!((object["task"].as_str(), object["n"].as_u64()), (Some(name), Some(3)));
+        assert!(object["score"].as_f64().is_some_and(|score| (0.0..=1.0).contains(&score)), "{object}");
+        let preview = home.run(&format!("train {folder} --model TINY --preview"));
+        assert!(preview.code == Some(0) || preview.stderr.contains("tokens"), "{name}: {}", preview.stderr);
+    }
+}

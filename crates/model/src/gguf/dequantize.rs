@@ -5,6 +5,7 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
+use underdog_tensor::quantised::Format;
 
 /// How the numbers of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +74,23 @@ impl TensorType {
         })
     }
 
+    /// The code of the type in a file.
+    pub(super) fn code(self) -> u32 {
+        match self {
+            TensorType::F32 => 0,
+            TensorType::F16 => 1,
+            TensorType::Q4_0 => 2,
+            TensorType::Q4_1 => 3,
+            TensorType::Q5_0 => 6,
+            TensorType::Q5_1 => 7,
+            TensorType::Q8_0 => 8,
+            TensorType::Q4_K => 12,
+            TensorType::Q5_K => 13,
+            TensorType::Q6_K => 14,
+            TensorType::BF16 => 30,
+        }
+    }
+
     /// The format's name of the type.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,6 +106,21 @@ impl TensorType {
             TensorType::Q5_K => "Q5_K",
             TensorType::Q6_K => "Q6_K",
         }
+    }
+
+    /// The format of [`underdog_tensor::quantised`]; `None` for plain numbers.
+    pub fn format(self) -> Option<Format> {
+        Some(match self {
+            TensorType::F32 | TensorType::F16 | TensorType::BF16 => return None,
+            TensorType::Q4_0 => Format::Q4_0,
+            TensorType::Q4_1 => Format::Q4_1,
+            TensorType::Q5_0 => Format::Q5_0,
+            TensorType::Q5_1 => Format::Q5_1,
+            TensorType::Q8_0 => Format::Q8_0,
+            TensorType::Q4_K => Format::Q4_K,
+            TensorType::Q5_K => Format::Q5_K,
+            TensorType::Q6_K => Format::Q6_K,
+        })
     }
 
     /// Numbers and bytes of one block.

@@ -7,7 +7,9 @@
 mod dequantize;
 mod names;
 mod parse;
+mod quantize;
 mod settings;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,8 +19,10 @@ use memmap2::Mmap;
 use underdog_eval::{Error, Kind, Result};
 
 pub use dequantize::{TensorType, dequantize};
-pub(crate) use names::{is_permuted, is_superfluous, tensor_name, unpermute};
+pub(crate) use names::{is_permuted, is_superfluous, permute_rows, tensor_name, unpermute, unpermute_rows};
+pub use quantize::quantize;
 pub(crate) use settings::config;
+pub use write::{NewTensor, write};
 
 /// One metadata value. Integers of all widths are widened; an array of integers that all fit is kept as `i32`.
 #[derive(Clone, Debug, PartialEq)]

@@ -50,14 +50,46 @@ pub(crate) fn is_permuted(config: &Config, tensor: Tensor) -> Option<usize> {
 /// Puts the rows of `[heads·D, in]` where the rotating pairs are half a head apart: row `2j + p` of a head in the
 /// file is row `p·D/2 + j`.
 pub(crate) fn unpermute(numbers: &[f32], heads: usize, columns: usize) -> Vec<f32> {
-    let half = numbers.len() / (heads * columns) / 2;
-    let mut out = Vec::with_capacity(numbers.len());
-    for head in numbers.chunks_exact(2 * half * columns) {
+    unpermute_rows(numbers, heads, columns)
+}
+
+/// The same for rows of `width` items of any kind, as the bytes of quantised rows.
+pub(crate) fn unpermute_rows<T: Copy>(items: &[T], heads: usize, width: usize) -> Vec<T> {
+    let half = items.len() / (heads * width) / 2;
+    let mut out = Vec::with_capacity(items.len());
+    for head in items.chunks_exact(2 * half * width) {
         for part in 0..2 {
             for j in 0..half {
-                out.extend_from_slice(&head[(2 * j + part) * columns..][..columns]);
+                out.extend_from_slice(&head[(2 * j + part) * width..][..width]);
             }
         }
     }
     out
+}
+
+/// Back to the order of the file, see [`unpermute`].
+pub(crate) fn permute_rows<T: Copy>(items: &[T], heads: usize, width: usize) -> Vec<T> {
+    let half = items.len() / (heads * width) / 2;
+    let mut out = Vec::with_capacity(items.len());
+    for head in items.chunks_exact(2 * half * width) {
+        for j in 0..half {
+            for part in 0..2 {
+                out.extend_from_slice(&head[(part * half + j) * width..][..width]);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permuting_undoes_unpermuting() {
+        let rows: Vec<u8> = (0..2 * 6 * 3).collect();
+        let moved = unpermute_rows(&rows, 2, 3);
+        assert_eq!(moved[..9], [0, 1, 2, 6, 7, 8, 12, 13, 14]);
+        assert_eq!(permute_rows(&moved, 2, 3), rows);
+    }
 }

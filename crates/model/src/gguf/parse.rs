@@ -83,6 +83,23 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeMap<String,
     Ok(metadata)
 }
 
+/// The metadata entries as they stand in the file: key and bytes (key, type and value).
+pub(super) fn entries(bytes: &[u8], path: &Path) -> Result<Vec<(String, std::ops::Range<usize>)>> {
+    // The magic number and the version were checked when the file was opened; then come two counts.
+    let mut cursor = Cursor { bytes, at: 16, path };
+    let count = cursor.u64("the number of metadata entries")?;
+    cursor.count(count, MIN_ENTRY, "metadata entries")?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let start = cursor.at;
+        let key = cursor.string("a metadata key")?;
+        let code = cursor.u32(&key)?;
+        read_value(&mut cursor, code, &key, 0)?;
+        entries.push((key, start..cursor.at));
+    }
+    Ok(entries)
+}
+
 fn alignment(metadata: &BTreeMap<String, Value>, path: &Path) -> Result<u64> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),

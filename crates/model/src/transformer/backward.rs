@@ -3,15 +3,17 @@
 
 use super::kept::{Activations, Kept, blocks, deal};
 use super::layer::{Attended, Scope};
-use super::work::{Low, Work, drop_panels};
+use super::work::{Low, Work, drop_panels, each_group};
+use crate::linear::Way;
 use crate::lora::Module;
 use rayon::prelude::*;
 use std::ops::Range;
 use underdog_tensor::activation;
 use underdog_tensor::attention::{self, Gradients, Heads, Saved};
 use underdog_tensor::block::{Factor, Panels, Right, Rows};
-use underdog_tensor::matmul::{Into, Threads};
+use underdog_tensor::matmul::Into;
 use underdog_tensor::norm;
+use underdog_tensor::pool::Team;
 use underdog_tensor::rope::Turn;
 
 impl Scope<'_> {
@@ -38,8 +40,8 @@ impl Scope<'_> {
         let q = self.heads.heads * self.heads.head_size;
         let dxs = deal(dx, &self.groups, self.width);
         let douts = deal(dout, &self.groups, q);
-        let tasks = dxs.into_par_iter().zip(douts).zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|(((dx, dout), group), work)| {
+        let tasks = dxs.into_iter().zip(douts).zip(&self.groups).collect();
+        each_group(tasks, work, |((dx, dout), group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
                 let at = block.start - group.start;
@@ -67,7 +69,14 @@ impl Scope<'_> {
     }
 
     /// Gradient at a product's output, through the norm after it where there is one, into `work.block` and `work.left`.
-    fn through_norm(&self, dy: &[f32], kept: &Kept, norm: Option<&[f32]>, block: &Range<usize>, work: &mut Work) {
+    fn through_norm(
+        &self,
+        dy: &[f32],
+        kept: &Kept,
+        norm: Option<&[f32]>,
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let (n, c) = (block.len(), self.width);
         work.block.reset(self.format, n, c);
         work.row.resize(c.max(work.row.len()), 0.0);
@@ -92,7 +101,7 @@ impl Scope<'_> {
     /// `dlow = scale · dy B` of a block, for dy as a left factor.
     fn dlow(&self, module: Module, dlow: &mut Low, dy: &Rows, rows: usize) {
         if let Some((up, _)) = self.back(module) {
-            dlow.set(self.format, &[(dy, up.factor())], (rows, self.rank(module)), Threads::One);
+            dlow.set(self.format, &[(dy, up.factor())], (rows, self.rank(module)), Team::One);
         }
     }
 
@@ -111,7 +120,7 @@ impl Scope<'_> {
         (extra, first): (&mut Panels, usize),
     ) {
         let mut terms: Vec<(&Rows, Factor<'_>)> =
-            parts.iter().map(|(module, dy)| (*dy, self.weights.linear(*module).backward())).collect();
+            parts.iter().map(|(module, dy)| (*dy, self.weight(*module, Way::Backward))).collect();
         let mut masked = Vec::new();
         for (module, _) in parts {
             let Some((_, down)) = self.back(*module) else { continue };
@@ -121,11 +130,11 @@ impl Scope<'_> {
                 Some(dropout) => masked.push((term, dropout)),
             }
         }
-        out.product(Into::Set, column, &terms, Threads::One);
+        out.product(Into::Set, column, &terms, Team::One);
         for (term, dropout) in masked {
             let (rows, n) = out.shape();
             extra.reset(self.format, rows, n);
-            extra.product(Into::Set, column, &[term], Threads::One);
+            extra.product(Into::Set, column, &[term], Team::One);
             drop_panels(extra, column, dropout, first);
             for (to, from) in out.flat_mut().iter_mut().zip(extra.flat()) {
                 *to += from;
@@ -149,7 +158,7 @@ impl Scope<'_> {
         across.load_transposed(&left.panels);
         let into = if summed[module.index()] { Into::Add } else { Into::Set };
         sum.reset(self.format, pair.rank, right.shape().1);
-        sum.product(into, 0, &[(across, right.factor())], Threads::One);
+        sum.product(into, 0, &[(across, right.factor())], Team::One);
     }
 
     /// `∂L/∂middle` in place of `dy`, for a block.
@@ -264,7 +273,13 @@ impl Scope<'_> {
     }
 
     /// The gradient of attention's output into `work.a`, for a block.
-    fn attention_output_backward(&self, kept: &Activations, dy: &[f32], block: &Range<usize>, work: &mut Work) {
+    fn attention_output_backward(
+        &self,
+        kept: &Activations,
+        dy: &[f32],
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let (n, c, q) = (block.len(), self.width, self.heads.heads * self.heads.head_size);
         self.load_low(kept, Module::O, block, work);
         self.through_norm(dy, &kept.o, self.weights.attention_post_norm.as_deref(), block, work);
@@ -319,8 +334,8 @@ impl Scope<'_> {
 
     fn projections_backward(&self, kept: &Activations, d: Gradients, dx: &mut [f32], work: &mut [Work]) {
         let dxs = deal(dx, &self.groups, self.width);
-        let tasks = dxs.into_par_iter().zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|((dx, group), work)| {
+        let tasks = dxs.into_iter().zip(&self.groups).collect();
+        each_group(tasks, work, |(dx, group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
                 let at = block.start - group.start;
@@ -329,7 +344,14 @@ impl Scope<'_> {
         });
     }
 
-    fn project_backward(&self, kept: &Activations, d: &Gradients, dx: &mut [f32], block: &Range<usize>, work: &mut Work) {
+    fn project_backward(
+        &self,
+        kept: &Activations,
+        d: &Gradients,
+        dx: &mut [f32],
+        block: &Range<usize>,
+        work: &mut Work,
+    ) {
         let Heads { heads, kv_heads, head_size, .. } = self.heads;
         let (n, c, w) = (block.len(), self.width, self.weights);
         let parts = [
@@ -384,7 +406,9 @@ impl Scope<'_> {
         raw.read(row * n, raws);
         turned[..n].copy_from_slice(d);
         d.fill(0.0);
-        for ((d, raw), turned) in d.chunks_exact_mut(size).zip(raws.chunks_exact(size)).zip(turned.chunks_exact(size)) {
+        for ((d, raw), turned) in
+            d.chunks_exact_mut(size).zip(raws.chunks_exact(size)).zip(turned.chunks_exact(size))
+        {
             norm::row_backward(d, raw, weight, self.eps, turned);
         }
     }

@@ -6,7 +6,7 @@ use underdog_tensor::bf16;
 use underdog_tensor::block::Format;
 
 /// Rows of one block: what a core works on from one product to the next without leaving its cache.
-pub const BLOCK: usize = 128;
+pub const BLOCK: usize = 256;
 /// Rows are padded to this many in the tile format.
 const STRIP: usize = 32;
 /// Groups of a parallel region, whatever the number of threads: sums over groups are formed in this fixed order.

@@ -6,18 +6,18 @@
 
 use super::LayerWeights;
 use super::kept::{Activations, KeptMut, blocks, deal, groups};
-use super::work::{Low, Work, put_dropped};
-use crate::linear::ReadyPair;
+use super::work::{Low, Unpacked, Work, each_group, put_dropped};
+use crate::linear::LayerPairs;
 use crate::lora::Module;
-use rayon::prelude::*;
 use std::ops::Range;
 use underdog_tensor::activation::{self, Gate};
 use underdog_tensor::attention::{self, Heads, Run};
+use underdog_tensor::attention_rows;
 use underdog_tensor::block::{Format, Panels};
 use underdog_tensor::dropout::Dropout;
-use underdog_tensor::matmul::Threads;
 use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
+use underdog_tensor::pool::{Pool, Team};
 use underdog_tensor::rope::{Angles, Turn};
 
 /// Columns of gate and up that are computed at a time in the tile format.
@@ -26,7 +26,9 @@ const COLUMNS: usize = 512;
 /// Everything a layer needs besides its input.
 pub struct Scope<'a> {
     pub weights: &'a LayerWeights,
-    pub pairs: Option<&'a [Option<ReadyPair>; 7]>,
+    /// Weights that many rows meet in another form than they lie in.
+    pub unpacked: Unpacked,
+    pub pairs: Option<&'a LayerPairs>,
     pub dropout: Option<Dropout>,
     pub angles: &'a Angles,
     pub runs: &'a [Run],
@@ -37,8 +39,10 @@ pub struct Scope<'a> {
     pub width: usize,
     pub ffn: usize,
     /// Of a product: one where groups of rows are parallel already.
-    pub threads: Threads,
+    pub team: Team<'a>,
     pub groups: Vec<Range<usize>>,
+    /// For rows that are decoded one by one.
+    pub pool: &'a Pool,
 }
 
 /// Where a decoding batch keeps keys and values: `[slots, G·D]`, row `i` of the batch at `slots[i]`.
@@ -85,10 +89,10 @@ struct Half<'a> {
 
 impl<'a> Scope<'a> {
     /// How the rows of a batch are dealt out. A batch of few rows is one group, whose products are parallel themselves.
-    pub fn deal(rows: usize) -> (Vec<Range<usize>>, Threads) {
+    pub fn deal(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
         let groups = groups(rows);
-        let threads = if groups.len() > 1 { Threads::One } else { Threads::All };
-        (groups, threads)
+        let team = if groups.len() > 1 { Team::One } else { Team::All(pool) };
+        (groups, team)
     }
 
     /// Runs the layer on `x [T, C]` in place; what its backward pass needs goes to `kept`. With a `store`, keys and values go
@@ -130,8 +134,8 @@ impl<'a> Scope<'a> {
             }
         }
         let inputs = kept.x.deal(&self.groups, self.width);
-        let tasks = tasks.into_par_iter().zip(inputs).zip(&self.groups).zip(work).with_max_len(1);
-        tasks.for_each(|(((mut projections, mut input), group), work)| {
+        let tasks = tasks.into_iter().zip(inputs).zip(&self.groups).collect();
+        each_group(tasks, work, |((mut projections, mut input), group), work| {
             for block in blocks(group) {
                 let local = block.start - group.start..block.end - group.start;
                 input.write(local.start * self.width, &x[block.start * self.width..block.end * self.width]);
@@ -222,7 +226,12 @@ impl<'a> Scope<'a> {
                     store.keys[to.clone()].copy_from_slice(&k[from.clone()]);
                     store.values[to].copy_from_slice(&v[from]);
                 }
-                attention::forward(out, &mut kept.lse, q, store.keys, store.values, self.runs, self.heads);
+                let cache = (&*store.keys, &*store.values);
+                if self.runs.iter().all(|run| run.len == 1) {
+                    attention_rows::forward(self.pool, out, q, cache, self.runs, self.heads);
+                } else {
+                    attention::forward(out, &mut kept.lse, q, cache.0, cache.1, self.runs, self.heads);
+                }
             }
         }
     }
@@ -233,13 +242,9 @@ impl<'a> Scope<'a> {
         let post = |present: bool| if present { c } else { 0 };
         let w = self.weights;
         let [_, _, _, low_o, low_gate, low_up, low_down] = &mut kept.low;
-        let mut lows = [
-            (Module::O, low_o),
-            (Module::Gate, low_gate),
-            (Module::Up, low_up),
-            (Module::Down, low_down),
-        ]
-        .map(|(module, low)| deal(low, groups, self.rank(module)).into_iter());
+        let mut lows =
+            [(Module::O, low_o), (Module::Gate, low_gate), (Module::Up, low_up), (Module::Down, low_down)]
+                .map(|(module, low)| deal(low, groups, self.rank(module)).into_iter());
         let xs = deal(x, groups, c).into_iter().zip(kept.out.deal(groups, q));
         let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some())).into_iter();
         let posts = posts.zip(kept.down.deal(groups, post(w.mlp_post_norm.is_some())));
@@ -260,7 +265,7 @@ impl<'a> Scope<'a> {
                 low: lows.each_mut().map(|low| low.next().unwrap_or_default()),
             })
             .collect();
-        tasks.into_par_iter().zip(work).with_max_len(1).for_each(|(mut half, work)| {
+        each_group(tasks, work, |mut half, work| {
             for block in blocks(&half.rows) {
                 self.attention_output(&mut half, &block, work);
                 self.mlp(&mut half, &block, work);

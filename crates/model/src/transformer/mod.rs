@@ -12,18 +12,21 @@ mod work;
 
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::{Activation, Config};
-use crate::linear::{Linear, Precision, ReadyLora, Use};
+use crate::linear::{FEW_ROWS, Linear, Precision, ReadyLora, Use};
 use crate::lora::{Lora, Module};
 use crate::tree::{Batch, Forest};
 use kept::{Activations, Widths};
 use layer::{Attended, Scope};
-use work::Work;
+use std::sync::Arc;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::Heads;
+use underdog_tensor::block::Format;
 use underdog_tensor::cross_entropy::{self, Head, Score, Target};
 use underdog_tensor::dropout::Dropout;
+use underdog_tensor::pool::Pool;
 use underdog_tensor::{norm, rope::Angles};
+use work::{Unpacked, Work};
 
 /// A model's weights, ready to run: matrices in the precision asked for, everything else in f32.
 #[derive(Debug)]
@@ -31,13 +34,34 @@ pub struct Transformer {
     config: Config,
     precision: Precision,
     /// `[V, C]`; `None` where the head is the embedding too.
-    embedding: Option<Vec<f32>>,
+    embedding: Option<Linear>,
     final_norm: Vec<f32>,
     /// Hidden states to logits.
     head: Linear,
     layers: Vec<LayerWeights>,
     /// Inverse frequencies, one list for each of the configuration's ropes.
     frequencies: Vec<Vec<f32>>,
+    /// For rows that are decoded one by one.
+    pool: Arc<Pool>,
+}
+
+/// How weights are loaded.
+struct Loading {
+    precision: Precision,
+    pool: Arc<Pool>,
+}
+
+impl Loading {
+    /// A matrix `[output, input]` in the precision asked for: in its blocks where that is asked for and it has any.
+    fn linear(&self, checkpoint: &Checkpoint, tensor: Tensor) -> Result<Linear> {
+        if self.precision == Precision::Native
+            && let Some(matrix) = checkpoint.load_blocks(tensor)?
+        {
+            return Ok(Linear::blocks(Arc::new(matrix), self.pool.clone()));
+        }
+        let shape = checkpoint.config().shape(tensor);
+        Ok(Linear::new(checkpoint.load(tensor)?, shape[1], shape[0], self.precision))
+    }
 }
 
 /// The weights of one layer. Norms that a family does not have are `None`.
@@ -59,27 +83,24 @@ struct LayerWeights {
 }
 
 impl LayerWeights {
-    fn load(checkpoint: &Checkpoint, index: usize, precision: Precision) -> Result<Self> {
+    fn load(checkpoint: &Checkpoint, index: usize, loading: &Loading) -> Result<Self> {
         let config = checkpoint.config();
         let vector = |which| checkpoint.load(Tensor::Layer(index, which));
         let some = |present: bool, which| present.then(|| vector(which)).transpose();
-        let linear = |which, module: Module| {
-            let (input, output) = module.shape(config);
-            Ok(Linear::new(vector(which)?, input, output, precision))
-        };
+        let linear = |which| loading.linear(checkpoint, Tensor::Layer(index, which));
         Ok(LayerWeights {
             attention_norm: vector(LayerTensor::AttentionNorm)?,
-            q: linear(LayerTensor::Q, Module::Q)?,
-            k: linear(LayerTensor::K, Module::K)?,
-            v: linear(LayerTensor::V, Module::V)?,
-            o: linear(LayerTensor::O, Module::O)?,
+            q: linear(LayerTensor::Q)?,
+            k: linear(LayerTensor::K)?,
+            v: linear(LayerTensor::V)?,
+            o: linear(LayerTensor::O)?,
             q_norm: some(config.qk_norm, LayerTensor::QNorm)?,
             k_norm: some(config.qk_norm, LayerTensor::KNorm)?,
             attention_post_norm: some(config.post_norms, LayerTensor::AttentionPostNorm)?,
             mlp_norm: vector(LayerTensor::MlpNorm)?,
-            gate: linear(LayerTensor::Gate, Module::Gate)?,
-            up: linear(LayerTensor::Up, Module::Up)?,
-            down: linear(LayerTensor::Down, Module::Down)?,
+            gate: linear(LayerTensor::Gate)?,
+            up: linear(LayerTensor::Up)?,
+            down: linear(LayerTensor::Down)?,
             mlp_post_norm: some(config.post_norms, LayerTensor::MlpPostNorm)?,
         })
     }
@@ -114,6 +135,11 @@ impl KvCache {
     /// How many tokens it holds.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// Bytes of the keys and values of one token in all layers.
+    pub fn bytes_per_slot(&self) -> usize {
+        self.layers.iter().map(|(k, v)| (k.len() + v.len()) * 4).sum::<usize>() / self.slots.max(1)
     }
 }
 
@@ -158,10 +184,17 @@ pub struct Tape {
     options: StepOptions,
 }
 
+/// What all layers of a pass share.
+struct Pass<'a> {
+    batch: &'a Batch,
+    angles: Vec<Angles>,
+    format: Format,
+}
+
 impl Workspace {
-    fn prepare(&mut self, model: &Transformer) {
-        let format = model.precision.format();
-        let same = self.layers.len() == model.layers.len() && self.work.first().is_some_and(|w| w.format == format);
+    fn prepare(&mut self, model: &Transformer, format: Format) {
+        let same =
+            self.layers.len() == model.layers.len() && self.work.first().is_some_and(|w| w.format == format);
         if !same {
             self.layers = model.layers.iter().map(|_| Activations::new(format)).collect();
             self.work = (0..kept::GROUPS).map(|_| Work::new(format)).collect();
@@ -176,16 +209,22 @@ impl Transformer {
     /// A tensor that is missing, of another shape or of an unknown type.
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let embedding = (!config.tied).then(|| checkpoint.load(Tensor::Embedding)).transpose()?;
-        let head = checkpoint.load(Tensor::Head)?;
-        let layer = |i| LayerWeights::load(checkpoint, i, precision);
+        let loading = Loading { precision, pool: Arc::new(Pool::new(rayon::current_num_threads())) };
+        let head = loading.linear(checkpoint, Tensor::Head)?;
+        // Rows of the embedding are copied, never multiplied: there is nothing to pack them for.
+        let plain = if precision == Precision::Native { precision } else { Precision::F32 };
+        let embeddings = Loading { precision: plain, pool: loading.pool.clone() };
+        let embedding =
+            (!config.tied).then(|| embeddings.linear(checkpoint, Tensor::Embedding)).transpose()?;
+        let layer = |i| LayerWeights::load(checkpoint, i, &loading);
         Ok(Transformer {
             precision,
             embedding,
             final_norm: checkpoint.load(Tensor::FinalNorm)?,
-            head: Linear::new(head, config.width, config.vocab, precision),
+            head,
             layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
             frequencies: config.ropes.iter().map(|r| r.frequencies(config.head_size)).collect(),
+            pool: loading.pool,
             config,
         })
     }
@@ -193,6 +232,13 @@ impl Transformer {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of all matrices that a token passes, the head among them and the embedding not: what decoding one token reads,
+    /// beside the cache.
+    pub fn matrix_bytes(&self) -> usize {
+        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
+        self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
     }
 
     fn heads(&self, layer: usize) -> Heads {
@@ -217,43 +263,37 @@ impl Transformer {
         x.clear();
         x.resize(tokens.len() * c, 0.0);
         for (row, &token) in x.chunks_exact_mut(c).zip(tokens) {
-            match &self.embedding {
-                Some(embedding) => row.copy_from_slice(&embedding[token as usize * c..][..c]),
-                None => self.head.row(token as usize, row),
-            }
+            self.embedding.as_ref().unwrap_or(&self.head).row(token as usize, row);
         }
         if self.config.embedding_scale != 1.0 {
             x.iter_mut().for_each(|v| *v *= self.config.embedding_scale);
         }
     }
 
-    fn angles(&self, positions: &[usize]) -> Vec<Angles> {
-        self.frequencies.iter().map(|f| Angles::new(positions, f)).collect()
+    fn pass<'a>(&self, batch: &'a Batch, format: Format) -> Pass<'a> {
+        let angles = self.frequencies.iter().map(|f| Angles::new(&batch.positions, f)).collect();
+        Pass { batch, angles, format }
     }
 
-    fn scope<'a>(
-        &'a self,
-        index: usize,
-        batch: &'a Batch,
-        angles: &'a [Angles],
-        lora: Option<&'a ReadyLora>,
-        dropout: Option<Dropout>,
-    ) -> Scope<'a> {
-        let (groups, threads) = Scope::deal(batch.tokens.len());
+    /// A layer of a pass, with no dropout and nothing unpacked yet.
+    fn scope<'a>(&'a self, index: usize, pass: &'a Pass<'_>, lora: Option<&'a ReadyLora>) -> Scope<'a> {
+        let (groups, team) = Scope::deal(pass.batch.tokens.len(), &self.pool);
         Scope {
             weights: &self.layers[index],
-            pairs: lora.map(|lora| lora.layer(index)),
-            dropout,
-            angles: &angles[self.config.layers[index].rope],
-            runs: &batch.runs,
+            unpacked: Unpacked::default(),
+            pairs: lora.map(|lora| lora.layer(index, pass.format)),
+            dropout: None,
+            angles: &pass.angles[self.config.layers[index].rope],
+            runs: &pass.batch.runs,
             heads: self.heads(index),
             gate: self.gate(),
             eps: self.config.norm_eps,
-            format: self.precision.format(),
+            format: pass.format,
             width: self.config.width,
             ffn: self.config.ffn,
-            threads,
+            team,
             groups,
+            pool: &self.pool,
         }
     }
 
@@ -289,15 +329,17 @@ impl Transformer {
         space: &mut Workspace,
     ) -> (Vec<Score>, Tape) {
         let batch = forest.batch();
-        let angles = self.angles(&batch.positions);
+        let pass = self.pass(&batch, self.precision.format());
         self.embed(&batch.tokens, &mut space.x);
-        space.prepare(self);
+        space.prepare(self, pass.format);
         let Workspace { layers, attended, work, x } = space;
         for (index, kept) in layers.iter_mut().enumerate() {
-            let scope = self.scope(index, &batch, &angles, lora, options.dropout);
+            let unpacked = Unpacked::forward(&self.layers[index], pass.format);
+            let scope = Scope { dropout: options.dropout, unpacked, ..self.scope(index, &pass, lora) };
             kept.resize(batch.tokens.len(), &self.widths(options.keep, Module::ALL.map(|m| scope.rank(m))));
             scope.forward(x, kept, None, attended, work);
         }
+        let angles = pass.angles;
         let rows = target_rows(forest);
         let place = |t: &Target| Target { row: rows.partition_point(|&r| r < t.row), token: t.token };
         let targets: Vec<Target> = forest.targets().iter().map(place).collect();
@@ -327,8 +369,11 @@ impl Transformer {
         for (row, values) in rows.iter().zip(dhidden.chunks_exact(c)) {
             dx[row * c..(row + 1) * c].copy_from_slice(values);
         }
+        let pass = Pass { batch: &batch, angles, format: self.precision.format() };
         for (index, kept) in layers.iter().enumerate().rev() {
-            let scope = self.scope(index, &batch, &angles, Some(lora), options.dropout);
+            let again = options.keep == Keep::WithoutMlp;
+            let unpacked = Unpacked::backward(&self.layers[index], pass.format, again);
+            let scope = Scope { dropout: options.dropout, unpacked, ..self.scope(index, &pass, Some(lora)) };
             scope.backward(kept, dx, gradients, attended, work);
         }
     }
@@ -343,15 +388,20 @@ impl Transformer {
         want: &[usize],
         space: &mut Workspace,
     ) -> Vec<f32> {
-        let angles = self.angles(&batch.positions);
+        let few = self.precision == Precision::Native && batch.tokens.len() <= FEW_ROWS;
+        let pass = self.pass(batch, if few { Format::F32 } else { self.precision.format() });
         self.embed(&batch.tokens, &mut space.x);
-        space.prepare(self);
+        space.prepare(self, pass.format);
         let Workspace { attended, work, x, .. } = space;
-        let mut nothing = Activations::new(self.precision.format());
+        let mut nothing = Activations::new(pass.format);
         for index in 0..self.layers.len() {
             let (keys, values) = &mut cache.layers[index];
             let store = layer::Store { keys, values, slots: &batch.slots };
-            self.scope(index, batch, &angles, lora, None).forward(x, &mut nothing, Some(store), attended, work);
+            let mut scope = self.scope(index, &pass, lora);
+            if !few {
+                scope.unpacked = Unpacked::forward(&self.layers[index], pass.format);
+            }
+            scope.forward(x, &mut nothing, Some(store), attended, work);
         }
         self.head.logits(&self.normed(&gather(x, want, self.config.width)))
     }

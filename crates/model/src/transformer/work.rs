@@ -1,12 +1,40 @@
 //! The scratch of one group of rows, and the steps that forward and backward share: filling factors, low-rank products and
 //! dropout. Buffers grow once and are used again by every block, layer and step.
 
+use super::LayerWeights;
 use super::layer::Scope;
-use crate::linear::ReadyPair;
+use crate::linear::{Linear, ReadyPair, Way};
 use crate::lora::Module;
+use rayon::prelude::*;
 use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
 use underdog_tensor::dropout::Dropout;
-use underdog_tensor::matmul::{Into, Threads};
+use underdog_tensor::matmul::Into;
+use underdog_tensor::pool::Team;
+
+/// Weights of one layer that lie in blocks, unpacked for the rows of one pass, in the order of [`Module::ALL`].
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    pub forward: [Option<Right>; 7],
+    pub backward: [Option<Right>; 7],
+}
+
+impl Unpacked {
+    /// What a forward pass needs.
+    pub fn forward(weights: &LayerWeights, format: Format) -> Self {
+        let forward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Forward));
+        Unpacked { forward, ..Unpacked::default() }
+    }
+
+    /// What a backward pass needs; gate and up may be computed again.
+    pub fn backward(weights: &LayerWeights, format: Format, again: bool) -> Self {
+        let forward = Module::ALL.map(|module| {
+            let needed = again && matches!(module, Module::Gate | Module::Up);
+            needed.then(|| weights.linear(module).unpacked(format, Way::Forward)).flatten()
+        });
+        let backward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Backward));
+        Unpacked { forward, backward }
+    }
+}
 
 /// A low-rank result `[R, rank]`: as it is, and as a left factor.
 #[derive(Debug)]
@@ -83,9 +111,15 @@ impl Work {
 
 impl Low {
     /// `x · factor`.
-    pub fn set(&mut self, format: Format, terms: &[(&Rows, Factor<'_>)], shape: (usize, usize), threads: Threads) {
+    pub fn set(
+        &mut self,
+        format: Format,
+        terms: &[(&Rows, Factor<'_>)],
+        shape: (usize, usize),
+        team: Team<'_>,
+    ) {
         self.panels.reset(format, shape.0, shape.1);
-        self.panels.product(Into::Set, 0, terms, threads);
+        self.panels.product(Into::Set, 0, terms, team);
         self.fill();
     }
 
@@ -121,9 +155,31 @@ pub fn drop_panels(panels: &mut Panels, start: usize, dropout: Dropout, first: u
     }
 }
 
+/// Runs `task` on every group with its scratch: on this thread where there is one group, whose products are parallel themselves.
+pub fn each_group<T: Send>(tasks: Vec<T>, work: &mut [Work], task: impl Fn(T, &mut Work) + Sync) {
+    if tasks.len() == 1 {
+        tasks.into_iter().zip(work).for_each(|(t, work)| task(t, work));
+    } else {
+        tasks.into_par_iter().zip(work).with_max_len(1).for_each(|(t, work)| task(t, work));
+    }
+}
+
 impl Scope<'_> {
     pub fn pair(&self, module: Module) -> Option<&ReadyPair> {
         self.pairs.and_then(|pairs| pairs[module.index()].as_ref())
+    }
+
+    /// A weight for the way at hand.
+    pub fn weight(&self, module: Module, way: Way) -> Factor<'_> {
+        let Unpacked { forward, backward } = &self.unpacked;
+        let (unpacked, plain) = match way {
+            Way::Forward => (forward, Linear::forward as fn(&Linear) -> Factor<'_>),
+            Way::Backward => (backward, Linear::backward as fn(&Linear) -> Factor<'_>),
+        };
+        match &unpacked[module.index()] {
+            Some(unpacked) => unpacked.factor(),
+            None => plain(self.weights.linear(module)),
+        }
     }
 
     /// The mask on the input of a module's pair.
@@ -135,17 +191,17 @@ impl Scope<'_> {
     /// `scale · x Aᵀ` of a block of `rows` rows, where the module is adapted. `x` has dropout on it where there is any.
     pub fn low(&self, module: Module, low: &mut Low, x: &Rows, rows: usize) {
         if let Some(pair) = self.pair(module) {
-            low.set(self.format, &[(x, pair.down.factor())], (rows, pair.rank), self.threads);
+            low.set(self.format, &[(x, pair.down.factor())], (rows, pair.rank), self.team);
         }
     }
 
     /// `out (+)= x Wᵀ + low Bᵀ` for the columns of `out` from `column` on.
     pub fn product(&self, out: &mut Panels, module: Module, column: usize, x: &Rows, low: &Low) {
-        let weight = (x, self.weights.linear(module).forward());
+        let weight = (x, self.weight(module, Way::Forward));
         match self.pair(module) {
-            None => out.product(Into::Set, column, &[weight], self.threads),
+            None => out.product(Into::Set, column, &[weight], self.team),
             Some(pair) => {
-                out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.threads);
+                out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.team);
             }
         }
     }

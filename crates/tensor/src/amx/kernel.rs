@@ -1,7 +1,7 @@
 //! The tile registers: asking for them, setting them up, and one block of a product in inline assembly. Tiles 0–3 hold the
 //! output, 4 and 5 the left factor, 6 and 7 the right one.
 
-use super::{Term, TILE};
+use super::{TILE, Term};
 use crate::matmul::Into;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;

@@ -32,7 +32,7 @@ pub fn available() -> bool {
     {
         use std::sync::OnceLock;
         static ANSWER: OnceLock<bool> = OnceLock::new();
-        *ANSWER.get_or_init(kernel::ask)
+        *ANSWER.get_or_init(|| crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::ask())
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     false
@@ -125,12 +125,13 @@ impl Packed {
         packed.reset(k, n);
         let depth = packed.depth();
         packed.data.par_chunks_mut(depth * TILE).enumerate().for_each(|(column, tiles)| {
-            let width = 16.min(n - column * 16);
-            for row in 0..k {
-                let line = &mut tiles[row / DEPTH * TILE + row % DEPTH / 2 * 32..][..32];
-                for j in 0..width {
-                    line[2 * j + row % 2] = round(b.get(row, column * 16 + j));
-                }
+            let columns = column * 16..n.min(column * 16 + 16);
+            for (j, column) in columns.clone().enumerate() {
+                let Some(values) = b.column(column) else { break };
+                put_column(tiles, j, values);
+            }
+            if b.column(columns.start).is_none() {
+                put_rows(tiles, b, columns);
             }
         });
         packed
@@ -194,6 +195,29 @@ impl Packed {
 
     fn depth(&self) -> usize {
         self.k.div_ceil(DEPTH)
+    }
+}
+
+/// Column `j` of a column of tiles.
+fn put_column(tiles: &mut [u16], j: usize, values: &[f32]) {
+    for (tile, values) in tiles.chunks_exact_mut(TILE).zip(values.chunks(DEPTH)) {
+        let mut rounded = [0; DEPTH];
+        round_row(&mut rounded, values);
+        for (line, pair) in tile.chunks_exact_mut(32).zip(rounded.chunks_exact(2)) {
+            line[2 * j..2 * j + 2].copy_from_slice(pair);
+        }
+    }
+}
+
+/// All rows of a column of tiles, from the columns of `b` that belong to it.
+fn put_rows(tiles: &mut [u16], b: Mat<'_>, columns: std::ops::Range<usize>) {
+    let (k, _) = b.shape();
+    for row in (0..k).step_by(2) {
+        let zeros = [0.0; 16];
+        let first = &b.row(row)[columns.clone()];
+        let second = if row + 1 < k { &b.row(row + 1)[columns.clone()] } else { &zeros[..columns.len()] };
+        let line = &mut tiles[row / DEPTH * TILE + row % DEPTH / 2 * 32..][..32];
+        round_pair(line, first, second);
     }
 }
 

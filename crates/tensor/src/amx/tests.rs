@@ -1,4 +1,4 @@
-//! Products on tiles against the plain ones on rounded factors.
+//! The tile products against the f32 products of rounded factors, and factors put piece by piece against those packed at once.
 
 use super::*;
 use crate::matmul::{self, MatMut, Threads};

@@ -84,7 +84,8 @@ fn forward_and_backward_follow_the_definition_with_and_without_a_window() {
 
 #[test]
 fn one_row_at_a_time_is_the_same_as_all_rows_at_once() {
-    let shape = Heads { heads: 4, kv_heads: 2, head_size: 8, scale: 0.3, window: Some(5), format: Format::F32 };
+    let shape =
+        Heads { heads: 4, kv_heads: 2, head_size: 8, scale: 0.3, window: Some(5), format: Format::F32 };
     let (q, k, v) = (
         hashed_values(4, 0, 20 * 32, 3.0),
         hashed_values(4, 1, 20 * 16, 3.0),

@@ -16,12 +16,7 @@ use super::plan::{Block, KEYS, Visit};
 
 /// Whether this CPU has the tiles and the vector instructions that go with them.
 pub(super) fn available() -> bool {
-    crate::amx::available()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bf16")
+    crate::amx::available() && crate::cpu::has_wide_bf16()
 }
 
 /// What 32 columns of a block see of a visit.

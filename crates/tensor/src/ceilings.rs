@@ -1,0 +1,98 @@
+//! What this machine can do at most, measured: bytes read a second, and arithmetic of the products. Benchmarks say how much
+//! of it they reach.
+
+use crate::amx::{self, Packed};
+use crate::math::sum_by;
+use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
+use crate::pool::{Pool, share};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Rows and columns of the square products that are timed.
+const SIDE: usize = 1024;
+
+crate::dispatched! {
+    /// A sum that reads every value; the result keeps the reads from being left out.
+    pub fn sum / sum_on (values: &[f32]) -> f32 {
+        let quarter = values.len() / 4;
+        let (a, b) = values[..4 * quarter].split_at(2 * quarter);
+        let ((a, b), (c, d)) = (a.split_at(quarter), b.split_at(quarter));
+        sum_by(quarter, |i| (a[i] + b[i]) + (c[i] + d[i]))
+    }
+}
+
+/// Bytes a second that the pool's threads read together from a buffer of `bytes`: the best of the passes that fit into `time`,
+/// three at least. A buffer that fits a cache measures the cache.
+pub fn read_bandwidth(pool: &Pool, bytes: usize, time: Duration) -> f64 {
+    let data = vec![1.0f32; (bytes / 4).max(pool.threads() * 1024)];
+    let total = Mutex::new(0.0f32);
+    let seconds = best(time, || {
+        pool.run(&|worker| {
+            // Stretches of half a megabyte, so that the four streams of a sum lie close together.
+            for part in data[share(data.len(), pool.threads(), worker)].chunks(1 << 17) {
+                let value = std::hint::black_box(sum(part));
+                if let Ok(mut total) = total.try_lock() {
+                    *total += value;
+                }
+            }
+        });
+    });
+    (data.len() * 4) as f64 / seconds
+}
+
+/// Arithmetic operations a second (multiplications and additions) of a square f32 product on all threads of the current
+/// `rayon` pool.
+pub fn f32_product(time: Duration) -> f64 {
+    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.25; SIDE * SIDE]);
+    let mut c = vec![0.0; SIDE * SIDE];
+    let seconds = best(time, || {
+        let (a, b) = (Mat::new(&a, SIDE, SIDE), Mat::new(&b, SIDE, SIDE));
+        matmul(MatMut::new(&mut c, SIDE, SIDE), Into::Set, 1.0, a, b, Threads::All);
+    });
+    2.0 * (SIDE * SIDE * SIDE) as f64 / seconds
+}
+
+/// The same in bf16 on AMX tiles; `None` where there are none.
+pub fn bf16_product(time: Duration) -> Option<f64> {
+    if !amx::available() {
+        return None;
+    }
+    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.25; SIDE * SIDE]);
+    let packed = Packed::pack(Mat::new(&b, SIDE, SIDE));
+    let mut c = vec![0.0; SIDE * SIDE];
+    let seconds = best(time, || amx::matmul(&mut c, Into::Set, Mat::new(&a, SIDE, SIDE), &packed));
+    Some(2.0 * (SIDE * SIDE * SIDE) as f64 / seconds)
+}
+
+/// The shortest of the calls that fit into `time`; three at least.
+fn best(time: Duration, mut call: impl FnMut()) -> f64 {
+    let (since, mut shortest, mut calls) = (Instant::now(), f64::INFINITY, 0);
+    while calls < 3 || since.elapsed() < time {
+        let start = Instant::now();
+        call();
+        shortest = shortest.min(start.elapsed().as_secs_f64());
+        calls += 1;
+    }
+    // A clock that did not move says nothing; a nanosecond keeps the rate finite.
+    shortest.max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+
+    #[test]
+    fn the_sum_reads_every_value_and_rates_are_plausible() {
+        let values: Vec<f32> = (0..4096).map(|i| (i % 7) as f32).collect();
+        let want: f32 = values.iter().sum();
+        for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
+            assert_eq!(sum_on(isa, &values), want);
+        }
+        let time = Duration::from_millis(1);
+        let rate = read_bandwidth(&Pool::new(2), 1 << 22, time);
+        assert!((1e8..1e13).contains(&rate), "{rate}");
+        assert!((1e8..1e14).contains(&f32_product(time)));
+        assert_eq!(bf16_product(time).is_some(), amx::available());
+    }
+}

@@ -1,0 +1,166 @@
+//! Every path against the f32 product of the dequantised weights, within the bound that the module states; and what the
+//! blocks mean against the formats' definitions, which `underdog-model` tests against the reference implementation.
+
+use super::*;
+use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
+use underdog_testkit::{hashed_values, relative_error};
+
+const FORMATS: [Format; 8] = [
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q8_0,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+];
+
+/// Blocks of hashed bytes with scales of an ordinary size.
+fn blocks(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+    let (size, bytes) = format.block();
+    let count = rows * columns / size;
+    let mut data: Vec<u8> = hashed_values(7, format as u64, count * bytes, 1.0)
+        .iter()
+        .map(|v| ((v + 0.5) * 255.9) as u8)
+        .collect();
+    for (i, block) in data.chunks_exact_mut(bytes).enumerate() {
+        let scale = half::f16::from_f32(0.001 + (i % 13) as f32 * 0.003).to_le_bytes();
+        let least = half::f16::from_f32(-0.02 + (i % 7) as f32 * 0.004).to_le_bytes();
+        let at = if format == Format::Q6_K { 208 } else { 0 };
+        block[at..at + 2].copy_from_slice(&scale);
+        if matches!(format.scales(), Scales::Least | Scales::Super) {
+            block[2..4].copy_from_slice(&least);
+        }
+    }
+    data
+}
+
+#[test]
+fn every_path_stays_within_the_stated_bound_of_the_f32_product() {
+    let pools = [Pool::new(1), Pool::new(3)];
+    for format in FORMATS {
+        let columns = if format.block().0 == 256 { 512 } else { 96 };
+        for (outputs, rows) in [(1, 1), (16, 4), (37, 7)] {
+            let weight = Matrix::new(format, &blocks(format, outputs, columns), outputs, columns).unwrap();
+            let mut plain = vec![0.0; outputs * columns];
+            weight.rows(0..outputs, &mut plain);
+            let x = hashed_values(8, rows as u64, rows * columns, 2.0);
+            let rounded = Rounded::new(&x, columns);
+            for path in [Path::Portable, Path::Avx2, Path::Avx512Vnni] {
+                let mut answers = pools.each_ref().map(|pool| {
+                    let mut y = vec![f32::NAN; rows * outputs];
+                    products_on(path, pool, &rounded, &mut [Product { weight: &weight, y: &mut y }]);
+                    y
+                });
+                assert_eq!(
+                    answers[0], answers[1],
+                    "{format:?} {path:?}: the number of threads changes nothing"
+                );
+                let y = std::mem::take(&mut answers[0]);
+                for (i, row) in x.chunks_exact(columns).enumerate() {
+                    for j in 0..outputs {
+                        let w = &plain[j * columns..][..columns];
+                        let want: f64 = w.iter().zip(row).map(|(&w, &x)| w as f64 * x as f64).sum();
+                        let (mut bound, mut size) = (0.0f64, 0.0f64);
+                        for (w, x) in w.chunks_exact(BLOCK).zip(row.chunks_exact(BLOCK)) {
+                            let top = x.iter().fold(0.0f32, |a, x| a.max(x.abs())) as f64;
+                            let sum: f64 = w.iter().map(|w| w.abs() as f64).sum();
+                            bound += top / 254.0 * sum;
+                            size += top * sum;
+                        }
+                        let error = (y[i * outputs + j] as f64 - want).abs();
+                        assert!(
+                            error <= bound * 1.001 + size * 1e-5,
+                            "{format:?} {path:?} [{i}, {j}]: {error} > {bound}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_are_exact_on_every_path() {
+    // x of whole numbers up to 127 with one 127 a block has a scale of 1: nothing is rounded, so all paths agree with the
+    // f32 product up to the rounding of its sums.
+    let pool = Pool::new(2);
+    for format in FORMATS {
+        let (columns, outputs) = (256, 48);
+        let weight = Matrix::new(format, &blocks(format, outputs, columns), outputs, columns).unwrap();
+        let x: Vec<f32> =
+            (0..columns).map(|i| if i % 32 == 3 { -127.0 } else { (i * 29 % 255) as f32 - 127.0 }).collect();
+        let mut plain = vec![0.0; outputs * columns];
+        weight.rows(0..outputs, &mut plain);
+        for path in [Path::Portable, Path::Avx2, Path::Avx512Vnni] {
+            let mut y = vec![0.0; outputs];
+            products_on(
+                path,
+                &pool,
+                &Rounded::new(&x, columns),
+                &mut [Product { weight: &weight, y: &mut y }],
+            );
+            for j in 0..outputs {
+                let w = &plain[j * columns..][..columns];
+                let want: f64 = w.iter().zip(&x).map(|(&w, &x)| w as f64 * x as f64).sum();
+                let size: f64 = w.iter().zip(&x).map(|(&w, &x)| (w as f64 * x as f64).abs()).sum();
+                assert!(
+                    (y[j] as f64 - want).abs() <= 2e-5 * size,
+                    "{format:?} {path:?} [{j}]: {} {want}",
+                    y[j]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_is_about_that_of_the_file_and_parts_of_rows_can_be_had() {
+    for format in FORMATS {
+        let (rows, columns) = (64, 512);
+        let data = blocks(format, rows, columns);
+        let weight = Matrix::new(format, &data, rows, columns).unwrap();
+        let share = weight.bytes() as f64 / data.len() as f64;
+        assert!((1.0..=1.03).contains(&share), "{format:?}: {share}");
+        let (mut all, mut some) = (vec![0.0; rows * columns], vec![0.0; 5 * columns]);
+        weight.rows(0..rows, &mut all);
+        weight.rows(14..19, &mut some);
+        assert_eq!(some, all[14 * columns..19 * columns]);
+    }
+}
+
+#[test]
+fn a_scale_that_is_no_number_is_refused() {
+    for format in FORMATS {
+        let mut data = blocks(format, 2, 512);
+        let bytes = format.block().1;
+        let at = data.len() - bytes + if format == Format::Q6_K { 208 } else { 0 };
+        data[at..at + 2].copy_from_slice(&half::f16::NAN.to_le_bytes());
+        assert!(Matrix::new(format, &data, 2, 512).is_none(), "{format:?}");
+    }
+}
+
+#[test]
+fn many_rows_forward_and_backward_follow_the_dequantised_product() {
+    // More than one panel, and a last one that is not whole.
+    let (outputs, columns, rows) = (3000, 512, 40);
+    let weight =
+        Matrix::new(Format::Q4_K, &blocks(Format::Q4_K, outputs, columns), outputs, columns).unwrap();
+    let mut plain = vec![0.0; outputs * columns];
+    weight.rows(0..outputs, &mut plain);
+    let (x, dy) = (hashed_values(9, 0, rows * columns, 2.0), hashed_values(9, 1, rows * outputs, 2.0));
+    let (mut want, mut dwant) = (vec![0.0; rows * outputs], vec![1.0; rows * columns]);
+    let w = Mat::new(&plain, outputs, columns);
+    let of = |m, rows, columns| MatMut::new(m, rows, columns);
+    let all = Threads::All;
+    matmul(of(&mut want, rows, outputs), Into::Set, 1.0, Mat::new(&x, rows, columns), w.t(), all);
+    matmul(of(&mut dwant, rows, columns), Into::Add, 1.0, Mat::new(&dy, rows, outputs), w, all);
+    let mut y = vec![f32::NAN; rows * outputs];
+    panels::product(&weight, &x, &mut y);
+    let bound = if crate::amx::available() { 6e-3 } else { 1e-5 };
+    assert!(relative_error(&y, &want) < bound, "{}", relative_error(&y, &want));
+    let mut dx = vec![1.0; rows * columns];
+    panels::product_backward(&weight, &mut dx, &dy);
+    assert!(relative_error(&dx, &dwant) < 1e-5, "{}", relative_error(&dx, &dwant));
+}
