@@ -71,7 +71,7 @@ impl Output {
 
 /// A share as a person reads it; a missing one as a dash.
 pub fn percent(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".into(), |v| format!("{:.1} %", 100.0 * v))
+    value.map_or_else(|| "-".into(), |v| format!("{:.1} %", (v * 1000.0).round() / 10.0))
 }
 
 /// Seconds as a person reads them.

@@ -1,5 +1,5 @@
 //! The two sides of a comparison of texts: the answer (or one field of it) and the references of the row. Scorers of
-//! texts implement [`TextScorer`] and know nothing of fields, rows and missing things.
+//! texts implement `TextScorer` and know nothing of fields, rows and missing things.
 
 use super::{Answer, Check, Evidence, Verdict};
 use crate::sample::{Sample, kind_of, text_of};

@@ -2,9 +2,9 @@
 
 use super::Comparison;
 
-/// A share as `78.5 %`.
+/// A share as `78.5 %`, rounded as [`points`] are, so that a share and its difference from 0 read alike.
 pub(crate) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    format!("{:.1} %", (share * 1000.0).round() / 10.0)
 }
 
 /// A difference of shares in points, with its sign; never `-0.0`.

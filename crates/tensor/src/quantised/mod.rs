@@ -1,8 +1,8 @@
 //! Weights that stay in their 4- to 8-bit blocks, and products with a few rows that read the blocks as they are.
 //!
-//! The formats are those of GGUF files. A [`Matrix`] holds the file's own numbers, only in another order ([`pack`]): 16
+//! The formats are those of GGUF files. A [`Matrix`] holds the file's own numbers, only in another order (`pack`): 16
 //! rows side by side, so that one 512-bit accumulator serves 16 outputs and weights are read as one stream. For a product
-//! the rows of x are rounded to 8-bit integers per 32 values ([`activation`]) and multiplied as integers ([`kernel`]).
+//! the rows of x are rounded to 8-bit integers per 32 values ([`activation`]) and multiplied as integers (`kernel`).
 //!
 //! The bound: with `a` the largest |x| in a block of 32, a rounded value is off by at most a/254, so an output is off by at
 //! most Σ over blocks of a/254 · Σ|w|, plus f32 rounding. The tests hold every instruction set to it.
