@@ -314,7 +314,7 @@ impl Scope<'_> {
         ];
         for (kept, to, heads, turn) in parts {
             let width = heads * head_size;
-            let rows = kept_len(kept) / width;
+            let rows = kept.len() / width;
             to.resize(rows * width, 0.0);
             to.par_chunks_mut(32 * width).enumerate().for_each(|(chunk, to)| {
                 let mut scratch = vec![0.0; width];
@@ -447,13 +447,6 @@ enum Source {
     First,
     Second,
     Third,
-}
-
-fn kept_len(kept: &Kept) -> usize {
-    match kept {
-        Kept::F32(values) => values.len(),
-        Kept::Bf16(values) => values.len(),
-    }
 }
 
 /// Reads some columns of a block of kept rows of the MLP's width.

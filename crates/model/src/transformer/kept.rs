@@ -65,11 +65,16 @@ impl Kept {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    /// Values kept.
+    pub fn len(&self) -> usize {
         match self {
-            Kept::F32(values) => values.is_empty(),
-            Kept::Bf16(values) => values.is_empty(),
+            Kept::F32(values) => values.len(),
+            Kept::Bf16(values) => values.len(),
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Reads `to.len()` values from `start` on.
