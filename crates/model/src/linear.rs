@@ -1,7 +1,7 @@
 //! A frozen linear weight and the pair of an adapter on top of it, in the forms that products want: the only place where a
 //! number format of weights is decided. Other formats for weights go here and nowhere else.
 
-use crate::lora::{Lora, Module};
+use crate::lora::{Lora, Module, Pair};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -316,11 +316,29 @@ impl ReadyLora {
             formats.push(Format::F32);
             formats.dedup();
         }
-        let ready = |format| {
-            let layer = |layer| Module::ALL.map(|module| ready_pair(lora, layer, module, format, purpose));
-            (format, (0..layers).into_par_iter().map(layer).collect())
+        let empty = |format| {
+            let layer = |layer| Module::ALL.map(|module| empty_pair(lora, layer, module, format, purpose));
+            (format, (0..layers).map(layer).collect())
         };
-        ReadyLora { formats: formats.into_iter().map(ready).collect() }
+        let mut ready = ReadyLora { formats: formats.into_iter().map(empty).collect() };
+        ready.set(lora);
+        ready
+    }
+
+    /// Packs other values of the same adapter, or of one that looks like it, in place of those that were there.
+    ///
+    /// # Panics
+    /// When `lora` lacks a pair.
+    pub fn set(&mut self, lora: &Lora) {
+        for (_, layers) in &mut self.formats {
+            layers.par_iter_mut().enumerate().for_each(|(layer, pairs)| {
+                for (module, pair) in Module::ALL.into_iter().zip(pairs) {
+                    if let Some(pair) = pair {
+                        pair.set(lora.pair(layer, module).expect("adapters that look alike"));
+                    }
+                }
+            });
+        }
     }
 
     /// The pairs of a layer in a format.
@@ -333,18 +351,24 @@ impl ReadyLora {
     }
 }
 
-fn ready_pair(lora: &Lora, layer: usize, module: Module, format: Format, purpose: Use) -> Option<ReadyPair> {
-    let pair = lora.pair(layer, module)?;
-    let (rank, scale) = (lora.config().rank, pair.scale);
-    let (input, output) = (pair.a.len() / rank, pair.b.len() / rank);
-    let back = (purpose == Use::Training).then(|| {
-        (Right::plain(format, pair.b, output, rank, scale), Right::plain(format, pair.a, rank, input, 1.0))
-    });
-    Some(ReadyPair {
-        down: Right::of_transposed(format, pair.a.to_vec(), input, rank, scale),
-        up: Right::of_transposed(format, pair.b.to_vec(), rank, output, 1.0),
-        back,
-        rank,
-        start: pair.start,
-    })
+impl ReadyPair {
+    fn set(&mut self, pair: Pair<'_>) {
+        let rank = self.rank;
+        let (input, output) = (pair.a.len() / rank, pair.b.len() / rank);
+        let (a, b) = (Mat::new(pair.a, rank, input), Mat::new(pair.b, output, rank));
+        self.down.set(a.t(), pair.scale);
+        self.up.set(b.t(), 1.0);
+        if let Some((up, down)) = &mut self.back {
+            up.set(b, pair.scale);
+            down.set(a, 1.0);
+        }
+    }
+}
+
+/// A pair without values.
+fn empty_pair(lora: &Lora, layer: usize, module: Module, format: Format, purpose: Use) -> Option<ReadyPair> {
+    let start = lora.pair(layer, module)?.start;
+    let new = || Right::new(format);
+    let back = (purpose == Use::Training).then(|| (new(), new()));
+    Some(ReadyPair { down: new(), up: new(), back, rank: lora.config().rank, start })
 }

@@ -131,10 +131,26 @@ impl Right {
 
     /// `factor · b`, with `b [k, n]` row-major.
     pub fn plain(format: Format, b: &[f32], k: usize, n: usize, factor: f32) -> Self {
-        let scaled = b.iter().map(|v| v * factor).collect();
-        match format {
-            Format::F32 => Right::F32 { values: scaled, k, n, transposed: false },
-            Format::Bf16 => Right::Bf16(Packed::pack(Mat::new(&scaled, k, n))),
+        let mut right = Right::new(format);
+        right.set(Mat::new(b, k, n), factor);
+        right
+    }
+
+    /// `factor · b` in place of what was there; `b` is row-major or the transpose of such a matrix.
+    pub fn set(&mut self, b: Mat<'_>, factor: f32) {
+        match self {
+            Right::Bf16(packed) => packed.set(b, factor),
+            Right::F32 { values, k, n, transposed } => {
+                (*k, *n) = b.shape();
+                *transposed = b.column(0).is_some();
+                values.clear();
+                let scaled = |row: &[f32]| row.iter().map(|v| v * factor).collect::<Vec<f32>>();
+                if *transposed {
+                    (0..*n).filter_map(|j| b.column(j)).for_each(|row| values.extend(scaled(row)));
+                } else {
+                    (0..*k).for_each(|i| values.extend(scaled(b.row(i))));
+                }
+            }
         }
     }
 

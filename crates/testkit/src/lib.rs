@@ -5,6 +5,7 @@
 //! here and given its meaning by the test that uses it; `reference/README.md` says what each file holds.
 //! Everything here panics on a fault, because a test is the only caller.
 
+pub mod allocations;
 mod close;
 mod golden;
 mod gradient;

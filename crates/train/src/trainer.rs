@@ -19,7 +19,6 @@ use std::time::Instant;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::adapter::{self, Origin};
 use underdog_model::language_model::LanguageModel;
-use underdog_model::linear::Use;
 use underdog_model::lora::Lora;
 use underdog_model::transformer::{StepOptions, Transformer, Workspace};
 use underdog_tensor::dropout::{Dropout, mix};
@@ -112,7 +111,7 @@ pub fn accumulate(
 ) -> StepOutcome {
     let rank = lora.config().rank;
     let plan = plan(|keep| transformer.bytes_per_token(keep, rank), rows, settings.memory);
-    let ready = transformer.ready(lora, Use::Training);
+    let ready = transformer.ready_in(lora, space);
     let targets: usize = rows.iter().map(|r| r.completion_len()).sum();
     let mut outcome = StepOutcome { loss: 0.0, accuracy: 0.0, tree_tokens: plan.tree_tokens() };
     let mut hits = 0;
@@ -131,6 +130,7 @@ pub fn accumulate(
         hits += completion.iter().filter(|&&place| scores[place].is_top).count();
         transformer.backward(&ready, tape, &d, gradients, space);
     }
+    space.give_back(lora, ready);
     outcome.accuracy = hits as f64 / targets as f64;
     outcome
 }

@@ -1,7 +1,7 @@
 //! One layer backward. Base weights are frozen: gradients go to the input and to the adapter's pairs only. As in `layer`, groups
 //! of rows are parallel between attentions; every group sums the gradients of its blocks, and the groups are added in order.
 
-use super::kept::{Activations, Kept, blocks, deal};
+use super::kept::{Activations, Kept, blocks, deal, inner_place};
 use super::layer::{Attended, Scope};
 use super::work::{Low, Work, drop_panels, each_group};
 use crate::linear::Way;
@@ -30,9 +30,9 @@ impl Scope<'_> {
         dout.resize(dx.len() / self.width * self.heads.heads * self.heads.head_size, 0.0);
         self.second_half_backward(kept, dx, &mut dout, work);
         self.add_sums(&[Module::O, Module::Gate, Module::Up, Module::Down], gradients, work);
-        let d = self.attention_backward(kept, &dout, attended);
+        self.attention_backward(kept, &dout, attended);
         attended.out = dout;
-        self.projections_backward(kept, d, dx, work);
+        self.projections_backward(kept, &attended.gradients, dx, work);
         self.add_sums(&[Module::Q, Module::K, Module::V], gradients, work);
     }
 
@@ -198,8 +198,11 @@ impl Scope<'_> {
         work.inner_2.reset(n, f);
         for columns in self.columns() {
             if inner_kept {
-                read_columns(&kept.gate, &mut work.a, block, &columns, (self, &mut work.row));
-                read_columns(&kept.up, &mut work.b, block, &columns, (self, &mut work.row));
+                let place = inner_place(block.start, columns.start, n, (self.format, f));
+                for (kept, to) in [(&kept.gate, &mut work.a), (&kept.up, &mut work.b)] {
+                    to.reset(self.format, n, columns.len());
+                    kept.read(place, to.flat_mut());
+                }
             } else {
                 std::mem::swap(&mut work.left, &mut work.dropped);
                 self.gate_and_up(&columns, n, work);
@@ -303,9 +306,9 @@ impl Scope<'_> {
         self.input_gradient(a, 0, &[(Module::O, left)], dlow, (b, block.start));
     }
 
-    fn attention_backward(&self, kept: &Activations, dout: &[f32], attended: &mut Attended) -> Gradients {
+    fn attention_backward(&self, kept: &Activations, dout: &[f32], attended: &mut Attended) {
         let Heads { heads, kv_heads, head_size, .. } = self.heads;
-        let Attended { q, k, v, .. } = attended;
+        let Attended { q, k, v, seen, gradients, space, .. } = attended;
         let w = self.weights;
         let parts = [
             (&kept.q, &mut *q, heads, Some(w.q_norm.as_deref())),
@@ -317,7 +320,8 @@ impl Scope<'_> {
             let rows = kept.len() / width;
             to.resize(rows * width, 0.0);
             to.par_chunks_mut(32 * width).enumerate().for_each(|(chunk, to)| {
-                let mut scratch = vec![0.0; width];
+                let normed = turn.flatten().is_some();
+                let mut scratch = if normed { vec![0.0; width] } else { Vec::new() };
                 kept.read(chunk * 32 * width, to);
                 for (i, row) in to.chunks_exact_mut(width).enumerate() {
                     if let Some(norm) = turn {
@@ -326,20 +330,20 @@ impl Scope<'_> {
                 }
             });
         }
-        let mut out = vec![0.0; dout.len()];
-        kept.out.read(0, &mut out);
-        let saved = Saved { q, k, v, out: &out, lse: &kept.lse };
-        attention::backward(dout, saved, self.runs, self.heads)
+        seen.resize(dout.len(), 0.0);
+        kept.out.read(0, seen);
+        let saved = Saved { q, k, v, out: seen, lse: &kept.lse };
+        attention::backward_in(space, gradients, dout, saved, self.runs, self.heads);
     }
 
-    fn projections_backward(&self, kept: &Activations, d: Gradients, dx: &mut [f32], work: &mut [Work]) {
+    fn projections_backward(&self, kept: &Activations, d: &Gradients, dx: &mut [f32], work: &mut [Work]) {
         let dxs = deal(dx, &self.groups, self.width);
         let tasks = dxs.into_iter().zip(&self.groups).collect();
         each_group(tasks, work, |(dx, group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
                 let at = block.start - group.start;
-                self.project_backward(kept, &d, &mut dx[at * self.width..], &block, work);
+                self.project_backward(kept, d, &mut dx[at * self.width..], &block, work);
             }
         });
     }
@@ -415,11 +419,21 @@ impl Scope<'_> {
 
     /// Adds the groups' sums for `modules` to the adapter's gradient, group by group.
     fn add_sums(&self, modules: &[Module], gradients: &mut [f32], work: &[Work]) {
+        let mut rest = gradients;
+        let mut taken = 0;
+        let mut parts = Vec::with_capacity(modules.len());
         for &module in modules {
             let Some(pair) = self.pair(module) else { continue };
             let (input, output) = self.weights.linear(module).shape();
-            let (da, db) = gradients[pair.start..pair.start + pair.rank * (input + output)]
-                .split_at_mut(pair.rank * input);
+            // Pairs of a layer lie in the order of their modules.
+            let (part, after) =
+                std::mem::take(&mut rest)[pair.start - taken..].split_at_mut(pair.rank * (input + output));
+            (rest, taken) = (after, pair.start + part.len());
+            parts.push((module, pair, part));
+        }
+        parts.into_par_iter().with_max_len(1).for_each(|(module, pair, part)| {
+            let (input, output) = self.weights.linear(module).shape();
+            let (da, db) = part.split_at_mut(pair.rank * input);
             let mut row = vec![0.0; input.max(output)];
             for work in &work[..self.groups.len()] {
                 let (a, b) = &work.sums[module.index()];
@@ -430,7 +444,7 @@ impl Scope<'_> {
                     (0..output).for_each(|o| db[o * pair.rank + r] += row[o]);
                 }
             }
-        }
+        });
     }
 }
 
@@ -447,21 +461,4 @@ enum Source {
     First,
     Second,
     Third,
-}
-
-/// Reads some columns of a block of kept rows of the MLP's width.
-fn read_columns(
-    kept: &Kept,
-    to: &mut Panels,
-    block: &Range<usize>,
-    columns: &Range<usize>,
-    (scope, row): (&Scope<'_>, &mut Vec<f32>),
-) {
-    to.reset(scope.format, block.len(), columns.len());
-    row.resize(columns.len().max(row.len()), 0.0);
-    for (i, index) in block.clone().enumerate() {
-        let row = &mut row[..columns.len()];
-        kept.read(index * scope.ffn + columns.start, row);
-        to.set_row(i, row);
-    }
 }

@@ -29,11 +29,24 @@ fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
 }
 
-/// `data [T, width]` in the pieces that belong to each group.
+/// Values that gate or up take in a row: as the result of a product lies, with its padding.
+pub fn inner_width(format: Format, ffn: usize) -> usize {
+    if format == Format::F32 { ffn } else { ffn.next_multiple_of(STRIP) }
+}
+
+/// Where the result for columns from `column` on of a block of `rows` rows from `at` on lies in what is kept of gate or up: block
+/// after block, each as the products gave it.
+pub fn inner_place(at: usize, column: usize, rows: usize, (format, ffn): (Format, usize)) -> usize {
+    let height = if format == Format::F32 { rows } else { rows.next_multiple_of(STRIP) };
+    at * inner_width(format, ffn) + column * height
+}
+
+/// `data [T, width]` in the pieces that belong to each group; padding goes to the last.
 pub fn deal<'a, T>(mut data: &'a mut [T], groups: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
     let mut parts = Vec::with_capacity(groups.len());
-    for group in groups {
-        let (part, rest) = data.split_at_mut((group.len() * width).min(data.len()));
+    for (i, group) in groups.iter().enumerate() {
+        let own = if i + 1 == groups.len() { data.len() } else { group.len() * width };
+        let (part, rest) = data.split_at_mut(own.min(data.len()));
         parts.push(part);
         data = rest;
     }
@@ -62,6 +75,13 @@ impl Kept {
         match self {
             Kept::F32(values) => resize(values, len, 0.0),
             Kept::Bf16(values) => resize(values, len, 0),
+        }
+    }
+
+    fn format(&self) -> Format {
+        match self {
+            Kept::F32(_) => Format::F32,
+            Kept::Bf16(_) => Format::Bf16,
         }
     }
 
@@ -146,7 +166,7 @@ pub struct Activations {
     pub o: Kept,
     /// The input of the MLP half `[T, C]`.
     pub middle: Kept,
-    /// The MLP's inner values `[T, F]`, unless they are computed again.
+    /// The MLP's inner values, unless they are computed again; where they lie says [`inner_place`].
     pub gate: Kept,
     /// See `gate`.
     pub up: Kept,
@@ -216,11 +236,15 @@ impl Activations {
             (&mut self.out, q),
             (&mut self.o, post),
             (&mut self.middle, middle),
-            (&mut self.gate, ffn),
-            (&mut self.up, ffn),
             (&mut self.down, post),
         ] {
             kept.resize(rows * width);
+        }
+        // Whole blocks of tiles, see `inner_place`.
+        for kept in [&mut self.gate, &mut self.up] {
+            let format = kept.format();
+            let rows = if format == Format::F32 { rows } else { rows.next_multiple_of(STRIP) };
+            kept.resize(rows * inner_width(format, ffn));
         }
         self.lse.resize(rows * heads, 0.0);
         self.low.iter_mut().zip(rank).for_each(|(low, rank)| low.resize(rows * rank, 0.0));

@@ -5,15 +5,15 @@
 //! block at a time.
 
 use super::LayerWeights;
-use super::kept::{Activations, KeptMut, blocks, deal, groups};
+use super::kept::{Activations, KeptMut, blocks, deal, groups, inner_place, inner_width};
 use super::work::{Low, Unpacked, Work, each_group, put_dropped};
 use crate::linear::LayerPairs;
 use crate::lora::Module;
 use std::ops::Range;
 use underdog_tensor::activation::{self, Gate};
-use underdog_tensor::attention::{self, Heads, Run};
+use underdog_tensor::attention::{self, Gradients, Heads, Run};
 use underdog_tensor::attention_rows;
-use underdog_tensor::block::{Format, Panels};
+use underdog_tensor::block::Format;
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
@@ -59,6 +59,10 @@ pub struct Attended {
     pub k: Vec<f32>,
     pub v: Vec<f32>,
     pub out: Vec<f32>,
+    /// The output as it was kept, and gradients, for the backward pass.
+    pub seen: Vec<f32>,
+    pub gradients: Gradients,
+    pub space: attention::Space,
 }
 
 /// Queries, keys or values of a group: which product gives them and where they go.
@@ -213,13 +217,13 @@ impl<'a> Scope<'a> {
     }
 
     fn attend(&self, attended: &mut Attended, kept: &mut Activations, store: Option<Store<'_>>) {
-        let Attended { q, k, v, out } = attended;
+        let Attended { q, k, v, out, space, .. } = attended;
         let Heads { heads, kv_heads, head_size, .. } = self.heads;
         let (rows, width) = (q.len() / (heads * head_size), kv_heads * head_size);
         out.resize(q.len(), 0.0);
         kept.lse.resize(rows * heads, 0.0);
         match store {
-            None => attention::forward(out, &mut kept.lse, q, k, v, self.runs, self.heads),
+            None => attention::forward_in(space, (out, &mut kept.lse), q, (k, v), self.runs, self.heads),
             Some(store) => {
                 for (row, &slot) in store.slots.iter().enumerate() {
                     let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
@@ -248,7 +252,8 @@ impl<'a> Scope<'a> {
         let xs = deal(x, groups, c).into_iter().zip(kept.out.deal(groups, q));
         let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some())).into_iter();
         let posts = posts.zip(kept.down.deal(groups, post(w.mlp_post_norm.is_some())));
-        let inner = kept.gate.deal(groups, self.ffn).into_iter().zip(kept.up.deal(groups, self.ffn));
+        let inner = inner_width(self.format, self.ffn);
+        let inner = kept.gate.deal(groups, inner).into_iter().zip(kept.up.deal(groups, inner));
         let middles = kept.middle.deal(groups, c).into_iter();
         let parts = groups.iter().zip(xs).zip(posts).zip(inner).zip(middles);
         let tasks: Vec<Half<'_>> = parts
@@ -323,10 +328,9 @@ impl<'a> Scope<'a> {
         }
         for columns in self.columns() {
             self.gate_and_up(&columns, n, work);
-            for i in 0..n {
-                keep_row(&mut half.gate, &work.a, (i, at + i), columns.start, f);
-                keep_row(&mut half.up, &work.b, (i, at + i), columns.start, f);
-            }
+            let place = inner_place(at, columns.start, n, (self.format, f));
+            half.gate.write(place, work.a.flat());
+            half.up.write(place, work.b.flat());
             work.c.reset(self.format, n, columns.len());
             activation::forward(self.gate, work.c.flat_mut(), work.a.flat(), work.b.flat());
             work.inner.put_panels(columns.start, &work.c);
@@ -365,12 +369,5 @@ fn keep_low(low: &Low, kept: &mut [f32], at: usize) {
     let (rows, rank) = low.panels.shape();
     if !kept.is_empty() {
         (0..rows).for_each(|i| low.panels.copy_row(i, &mut kept[(at + i) * rank..][..rank]));
-    }
-}
-
-/// Keeps row `rows.0` of `panels` as columns from `start` on of row `rows.1`.
-fn keep_row(kept: &mut KeptMut<'_>, panels: &Panels, rows: (usize, usize), start: usize, width: usize) {
-    for (column, piece) in panels.row(rows.0) {
-        kept.write(rows.1 * width + start + column, piece);
     }
 }

@@ -13,7 +13,7 @@ mod work;
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::{Activation, Config};
 use crate::linear::{FEW_ROWS, Linear, Precision, ReadyLora, Use};
-use crate::lora::{Lora, Module};
+use crate::lora::{Lora, LoraConfig, Module};
 use crate::tree::{Batch, Forest};
 use kept::{Activations, Widths};
 use layer::{Attended, Scope};
@@ -172,6 +172,8 @@ pub struct Workspace {
     attended: Attended,
     work: Vec<Work>,
     unpacked: Unpacked,
+    /// An adapter that was made ready, what it looks like, and how many values it has.
+    ready: Option<(LoraConfig, usize, ReadyLora)>,
     x: Vec<f32>,
     /// The activations of a layer that is computed again, and what went into it.
     again: Option<Activations>,
@@ -203,6 +205,11 @@ struct Pass<'a> {
 }
 
 impl Workspace {
+    /// Keeps the memory of an adapter that was made ready for training, for the next step of the same model.
+    pub fn give_back(&mut self, lora: &Lora, ready: ReadyLora) {
+        self.ready = Some((lora.config().clone(), lora.values.len(), ready));
+    }
+
     fn prepare(&mut self, model: &Transformer, format: Format) {
         let same =
             self.layers.len() == model.layers.len() && self.work.first().is_some_and(|w| w.format == format);
@@ -306,6 +313,18 @@ impl Transformer {
             team,
             groups,
             pool: &self.pool,
+        }
+    }
+
+    /// As [`Transformer::ready`], for training, in the memory of the last one of the same adapter that was given back to `space` with
+    /// [`Workspace::give_back`].
+    pub fn ready_in(&self, lora: &Lora, space: &mut Workspace) -> ReadyLora {
+        match space.ready.take() {
+            Some((config, values, mut ready)) if config == *lora.config() && values == lora.values.len() => {
+                ready.set(lora);
+                ready
+            }
+            _ => self.ready(lora, Use::Training),
         }
     }
 

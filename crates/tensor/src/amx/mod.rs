@@ -122,21 +122,26 @@ pub struct Packed {
 impl Packed {
     /// Rounds and packs `b [k, n]`, in parallel: for weights.
     pub fn pack(b: Mat<'_>) -> Self {
-        let (k, n) = b.shape();
         let mut packed = Packed::default();
-        packed.reset(k, n);
-        let depth = packed.depth();
-        packed.data.par_chunks_mut(depth * TILE).enumerate().for_each(|(column, tiles)| {
+        packed.set(b, 1.0);
+        packed
+    }
+
+    /// Rounds and packs `factor · b`, in parallel, in place of what was there.
+    pub fn set(&mut self, b: Mat<'_>, factor: f32) {
+        let (k, n) = b.shape();
+        self.reset(k, n);
+        let depth = self.depth();
+        self.data.par_chunks_mut(depth * TILE).enumerate().for_each(|(column, tiles)| {
             let columns = column * 16..n.min(column * 16 + 16);
             for (j, column) in columns.clone().enumerate() {
                 let Some(values) = b.column(column) else { break };
-                put_column(tiles, j, values);
+                put_column(tiles, j, values, factor);
             }
             if b.column(columns.start).is_none() {
-                put_rows(tiles, b, columns);
+                put_rows(tiles, b, columns, factor);
             }
         });
-        packed
     }
 
     /// Makes room for `[k, n]`, all zero in the last rows and columns, where padding may be.
@@ -269,10 +274,11 @@ fn transpose_tiles_plain(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
 }
 
 /// Column `j` of a column of tiles.
-fn put_column(tiles: &mut [u16], j: usize, values: &[f32]) {
+fn put_column(tiles: &mut [u16], j: usize, values: &[f32], factor: f32) {
     for (tile, values) in tiles.chunks_exact_mut(TILE).zip(values.chunks(DEPTH)) {
-        let mut rounded = [0; DEPTH];
-        round_row(&mut rounded, values);
+        let (mut scaled, mut rounded) = ([0.0; DEPTH], [0; DEPTH]);
+        scaled.iter_mut().zip(values).for_each(|(to, from)| *to = from * factor);
+        round_row(&mut rounded, &scaled);
         for (line, pair) in tile.chunks_exact_mut(32).zip(rounded.chunks_exact(2)) {
             line[2 * j..2 * j + 2].copy_from_slice(pair);
         }
@@ -280,14 +286,15 @@ fn put_column(tiles: &mut [u16], j: usize, values: &[f32]) {
 }
 
 /// All rows of a column of tiles, from the columns of `b` that belong to it.
-fn put_rows(tiles: &mut [u16], b: Mat<'_>, columns: std::ops::Range<usize>) {
+fn put_rows(tiles: &mut [u16], b: Mat<'_>, columns: std::ops::Range<usize>, factor: f32) {
     let (k, _) = b.shape();
     for row in (0..k).step_by(2) {
-        let zeros = [0.0; 16];
-        let first = &b.row(row)[columns.clone()];
-        let second = if row + 1 < k { &b.row(row + 1)[columns.clone()] } else { &zeros[..columns.len()] };
+        let mut two = [[0.0; 16]; 2];
+        for (to, row) in two.iter_mut().zip(row..k) {
+            to.iter_mut().zip(&b.row(row)[columns.clone()]).for_each(|(to, from)| *to = from * factor);
+        }
         let line = &mut tiles[row / DEPTH * TILE + row % DEPTH / 2 * 32..][..32];
-        round_pair(line, first, second);
+        round_pair(line, &two[0][..columns.len()], &two[1][..columns.len()]);
     }
 }
 

@@ -65,6 +65,32 @@ pub struct Heads {
     pub format: Format,
 }
 
+/// Memory that passes use again, and what was planned for the runs that were seen last.
+#[derive(Debug, Default)]
+pub struct Space {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    plans: Vec<(Heads, Vec<Run>, Option<plan::Plan>)>,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    tiles: tiles::Space,
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Space {
+    /// What the tiles should do, and their memory; `None` where they are not worth it.
+    fn tiled(&mut self, runs: &[Run], shape: Heads) -> Option<(&plan::Plan, &mut tiles::Space)> {
+        let place = self.plans.iter().position(|(of, ..)| *of == shape);
+        let place = place.unwrap_or_else(|| {
+            self.plans.push((shape, runs.to_vec(), tiled(runs, shape)));
+            self.plans.len() - 1
+        });
+        let (_, of, plan) = &mut self.plans[place];
+        if of != runs {
+            (*of, *plan) = (runs.to_vec(), tiled(runs, shape));
+        }
+        plan.as_ref().map(|plan| (plan, &mut self.tiles))
+    }
+}
+
 /// The forward pass. `out` and `q` are `[T, H·D]`, `lse [T, H]` (natural log of the sum of exponentials of the scaled
 /// scores), `keys` and `values` `[slots, G·D]`.
 ///
@@ -79,13 +105,29 @@ pub fn forward(
     runs: &[Run],
     shape: Heads,
 ) {
+    forward_in(&mut Space::default(), (out, lse), q, (keys, values), runs, shape);
+}
+
+/// [`forward`] in memory that is used again.
+///
+/// # Panics
+/// As there.
+pub fn forward_in(
+    space: &mut Space,
+    (out, lse): (&mut [f32], &mut [f32]),
+    q: &[f32],
+    (keys, values): (&[f32], &[f32]),
+    runs: &[Run],
+    shape: Heads,
+) {
     let rows = check(q, runs, shape);
     assert_eq!((lse.len(), out.len()), (rows * shape.heads, q.len()));
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if let Some(plan) = tiled(runs, shape) {
-        tiles::forward(out, lse, q, keys, values, &plan, shape);
+    if let Some((plan, tiles)) = space.tiled(runs, shape) {
+        tiles::forward(tiles, (out, lse), q, (keys, values), plan, shape);
         return;
     }
+    let _ = space;
     reference::forward(out, lse, q, keys, values, runs, shape);
 }
 
@@ -127,7 +169,7 @@ pub struct Saved<'a> {
 }
 
 /// Gradients of queries `[T, H·D]`, keys and values `[T, G·D]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Gradients {
     /// ∂L/∂q.
     pub dq: Vec<f32>,
@@ -143,14 +185,32 @@ pub struct Gradients {
 /// # Panics
 /// When shapes do not fit, or runs do not cover the rows in order.
 pub fn backward(dout: &[f32], saved: Saved<'_>, runs: &[Run], shape: Heads) -> Gradients {
+    let mut gradients = Gradients::default();
+    backward_in(&mut Space::default(), &mut gradients, dout, saved, runs, shape);
+    gradients
+}
+
+/// [`backward`] in memory that is used again; what `gradients` held is of no meaning.
+///
+/// # Panics
+/// As there.
+pub fn backward_in(
+    space: &mut Space,
+    gradients: &mut Gradients,
+    dout: &[f32],
+    saved: Saved<'_>,
+    runs: &[Run],
+    shape: Heads,
+) {
     let rows = check(saved.q, runs, shape);
     let kv_width = shape.kv_heads * shape.head_size;
     assert_eq!((saved.k.len(), saved.v.len()), (rows * kv_width, rows * kv_width));
     assert_eq!((dout.len(), saved.out.len()), (saved.q.len(), saved.q.len()));
     assert_eq!(saved.lse.len(), rows * shape.heads);
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if let Some(plan) = tiled(runs, shape) {
-        return tiles::backward(dout, saved, &plan, shape);
+    if let Some((plan, tiles)) = space.tiled(runs, shape) {
+        return tiles::backward(tiles, gradients, dout, saved, plan, shape);
     }
-    reference::backward(dout, saved, runs, shape)
+    let _ = space;
+    *gradients = reference::backward(dout, saved, runs, shape);
 }

@@ -3,11 +3,11 @@
 
 use super::super::plan::{Block, COLUMNS, KEYS, Plan, Visit};
 use super::super::{Gradients, Heads, Saved};
-use super::Sight;
 use super::forward::columns;
 use super::lanes::{self, Columns, Factors};
 use super::pack::{Layout, dot, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
+use super::{Sight, Space};
 use crate::math::add_scaled;
 use crate::matmul::Into;
 use rayon::prelude::*;
@@ -28,29 +28,41 @@ fn parts(kv_heads: usize) -> usize {
 }
 
 /// Keys in lines and transposed, values in lines.
-struct Packed {
-    keys: Vec<Tile>,
-    keys_transposed: Vec<Tile>,
-    values: Vec<Tile>,
+struct Packed<'a> {
+    keys: &'a [Tile],
+    keys_transposed: &'a [Tile],
+    values: &'a [Tile],
 }
 
 /// Sums of one task: gradients of the keys and values of some groups, `[keys, ⌈D/32⌉ · 32]`.
-struct Sums {
+#[derive(Debug, Default)]
+pub struct Sums {
     groups: Range<usize>,
     dk: Vec<Lane>,
     dv: Vec<Lane>,
 }
 
 /// See [`super::super::backward`].
-pub fn backward(dout: &[f32], saved: Saved<'_>, plan: &Plan, shape: Heads) -> Gradients {
+pub fn backward(
+    space: &mut Space,
+    gradients: &mut Gradients,
+    dout: &[f32],
+    saved: Saved<'_>,
+    plan: &Plan,
+    shape: Heads,
+) {
+    space.prepare(shape.head_size);
+    let Space { keys, transposed, values, sums, backward: shelf, .. } = space;
     let kv_width = shape.kv_heads * shape.head_size;
-    let pack = |x: &[f32], layout| pack_keys(x, kv_width, shape.head_size, plan, layout);
-    let packed = Packed {
-        keys: pack(saved.k, Layout::Lines),
-        keys_transposed: pack(saved.k, Layout::PairsTransposed),
-        values: pack(saved.v, Layout::Lines),
-    };
-    let mut dq = vec![0.0; saved.q.len()];
+    let pack =
+        |to: &mut Vec<Tile>, x: &[f32], layout| pack_keys(to, x, kv_width, shape.head_size, plan, layout);
+    pack(keys, saved.k, Layout::Lines);
+    pack(transposed, saved.k, Layout::PairsTransposed);
+    pack(values, saved.v, Layout::Lines);
+    let packed = Packed { keys, keys_transposed: transposed, values };
+    let Gradients { dq, dk, dv } = gradients;
+    // Every row is in a block and is written.
+    dq.resize(saved.q.len(), 0.0);
     let rows = dq.chunks_exact_mut(shape.heads / shape.kv_heads * shape.head_size);
     let mut rows: Vec<Option<&mut [f32]>> = rows.map(Some).collect();
     let mut tasks = Vec::new();
@@ -63,11 +75,14 @@ pub fn backward(dout: &[f32], saved: Saved<'_>, plan: &Plan, shape: Heads) -> Gr
             tasks.push((task, dq));
         }
     }
-    let run = |(task, dq): (Task<'_>, Vec<&mut [f32]>)| task.run(dq);
-    let sums: Vec<Sums> = tasks.into_par_iter().with_max_len(1).map(run).collect();
-    let dk = gather(&sums, |sums| &sums.dk, std::f32::consts::LN_2, saved.k.len(), plan, shape);
-    let dv = gather(&sums, |sums| &sums.dv, 1.0, saved.v.len(), plan, shape);
-    Gradients { dq, dk, dv }
+    sums.resize_with(tasks.len(), Sums::default);
+    tasks.into_par_iter().zip(sums.par_iter_mut()).with_max_len(1).for_each(|((task, dq), sums)| {
+        shelf.with(|| Scratch::new(shape.head_size), |scratch| task.run(dq, scratch, sums));
+    });
+    dk.resize(saved.k.len(), 0.0);
+    dv.resize(saved.v.len(), 0.0);
+    gather(dk, sums, |sums| &sums.dk, std::f32::consts::LN_2, plan, shape);
+    gather(dv, sums, |sums| &sums.dv, 1.0, plan, shape);
 }
 
 /// Consecutive parts of about the same work.
@@ -92,13 +107,13 @@ fn divided(blocks: &[Block], parts: usize) -> Vec<&[Block]> {
 
 /// The gradient `[T, G·D]` from the tasks' sums, which lie head by head in the order of their blocks.
 fn gather(
+    to: &mut [f32],
     sums: &[Sums],
     which: impl Fn(&Sums) -> &[Lane] + Sync,
     factor: f32,
-    len: usize,
     plan: &Plan,
     shape: Heads,
-) -> Vec<f32> {
+) {
     let (d, width) = (shape.head_size, shape.kv_heads * shape.head_size);
     let lanes = tiles_of(d);
     let places = |piece: &super::super::plan::Piece| {
@@ -108,8 +123,8 @@ fn gather(
     let mut keys: Vec<(usize, usize)> = plan.pieces.iter().flat_map(places).collect();
     keys.sort_unstable();
     let per_head = sums.len() / shape.kv_heads;
-    let mut to = vec![0.0; len];
     to.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, to)| {
+        to.fill(0.0);
         let rows = chunk * ROWS..chunk * ROWS + to.len() / width;
         let from = keys.partition_point(|(row, _)| *row < rows.start);
         for &(row, key) in keys[from..].iter().take_while(|(row, _)| *row < rows.end) {
@@ -122,7 +137,6 @@ fn gather(
             }
         }
     });
-    to
 }
 
 /// Some blocks of queries of one key/value head.
@@ -130,13 +144,14 @@ struct Task<'a> {
     blocks: &'a [Block],
     dout: &'a [f32],
     saved: Saved<'a>,
-    packed: &'a Packed,
+    packed: &'a Packed<'a>,
     all_groups: usize,
     shape: Heads,
     head: usize,
 }
 
 /// What belongs to the 32 query columns of a pair. The factors have D as inner dimension.
+#[derive(Debug)]
 struct Pair {
     columns: Columns,
     q: Vec<Tile>,
@@ -147,8 +162,8 @@ struct Pair {
 
 /// Scores and `∂L/∂weight` of one group, and the factors of a chunk: `weights` and `gradients` by group, then pair; `pairs` by
 /// pair, then group. `q` and `dout` are, pair after pair, factors with the queries as inner dimension.
-struct Scratch {
-    registers: Registers,
+#[derive(Debug)]
+pub struct Scratch {
     q: Vec<Tile>,
     dout: Vec<Tile>,
     scores: Vec<Lane>,
@@ -171,7 +186,6 @@ impl Scratch {
         };
         let blocks = || vec![Tile::ZERO; PAIRS * tiles_of(head_size)];
         Scratch {
-            registers: Registers::configure(),
             q: blocks(),
             dout: blocks(),
             scores: vec![Lane::ZERO; 2 * KEYS],
@@ -186,25 +200,35 @@ impl Scratch {
 
 impl Task<'_> {
     /// `dq` are the rows of the blocks, one after another.
-    fn run(&self, mut dq: Vec<&mut [f32]>) -> Sums {
+    fn run(&self, mut dq: Vec<&mut [f32]>, scratch: &mut Scratch, sums: &mut Sums) {
+        let registers = Registers::configure();
         let visits = || self.blocks.iter().flat_map(|block| &block.visits);
         let start = visits().map(|v| v.group).min().unwrap_or(0);
         let end = visits().map(|v| v.group + v.len.div_ceil(KEYS)).max().unwrap_or(0);
         let size = (end - start) * KEYS * tiles_of(self.shape.head_size);
-        let mut sums = Sums { groups: start..end, dk: vec![Lane::ZERO; size], dv: vec![Lane::ZERO; size] };
-        let mut scratch = Scratch::new(self.shape.head_size);
+        sums.groups = start..end;
+        for sum in [&mut sums.dk, &mut sums.dv] {
+            sum.clear();
+            sum.resize(size, Lane::ZERO);
+        }
         let mut rows = dq.as_mut_slice();
         for block in self.blocks {
             let (dq, rest) = rows.split_at_mut(block.rows.len());
             // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
-            unsafe { self.block(block, &mut scratch, &mut sums, dq) };
+            unsafe { self.block(&registers, block, scratch, sums, dq) };
             rows = rest;
         }
-        sums
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    fn block(&self, block: &Block, scratch: &mut Scratch, sums: &mut Sums, dq: &mut [&mut [f32]]) {
+    fn block(
+        &self,
+        registers: &Registers,
+        block: &Block,
+        scratch: &mut Scratch,
+        sums: &mut Sums,
+        dq: &mut [&mut [f32]],
+    ) {
         let per_row = self.shape.heads / self.shape.kv_heads;
         let pairs = (block.rows.len() * per_row).div_ceil(32);
         for pair in 0..pairs {
@@ -212,7 +236,7 @@ impl Task<'_> {
         }
         for visit in &block.visits {
             let pairs = visit.rows.start * per_row / 32..(visit.rows.end * per_row).div_ceil(32);
-            self.visit(block, visit, pairs, scratch, sums);
+            self.visit(registers, (block, visit), pairs, scratch, sums);
         }
         let (d, factor) = (self.shape.head_size, _mm512_set1_ps(self.shape.scale));
         for (pair, columns) in scratch.columns.iter().enumerate().take(pairs) {
@@ -258,8 +282,8 @@ impl Task<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn visit(
         &self,
-        block: &Block,
-        visit: &Visit,
+        registers: &Registers,
+        (block, visit): (&Block, &Visit),
         pairs: Range<usize>,
         scratch: &mut Scratch,
         sums: &mut Sums,
@@ -280,11 +304,11 @@ impl Task<'_> {
             for group in chunk.clone() {
                 for pair in pairs.clone() {
                     let at = (group - chunk.start, pair);
-                    self.scores(visit.group, group, sights[pair].as_ref(), at, scratch);
+                    self.scores(registers, (visit.group, group), sights[pair].as_ref(), at, scratch);
                 }
             }
             let first = visit.group + chunk.start;
-            self.products(first, chunk.len(), pairs.clone(), scratch, sums);
+            self.products(registers, first..first + chunk.len(), pairs.clone(), scratch, sums);
         }
     }
 
@@ -292,8 +316,8 @@ impl Task<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn scores(
         &self,
-        start: usize,
-        group: usize,
+        registers: &Registers,
+        (start, group): (usize, usize),
         sight: Option<&Sight>,
         (place, pair): (usize, usize),
         scratch: &mut Scratch,
@@ -315,30 +339,24 @@ impl Task<'_> {
         let factor = |factor| Factor { tiles: factor, second: tiles / 2, step: 1 };
         let columns = &scratch.columns[pair];
         let keys = factor(&self.packed.keys[at..at + tiles]);
-        scratch.registers.product(&mut scratch.scores, 2, Into::Set, keys, factor(&columns.q), tiles / 2);
+        registers.product(&mut scratch.scores, 2, Into::Set, keys, factor(&columns.q), tiles / 2);
         let values = factor(&self.packed.values[at..at + tiles]);
-        scratch.registers.product(
-            &mut scratch.dweights,
-            2,
-            Into::Set,
-            values,
-            factor(&columns.dout),
-            tiles / 2,
-        );
+        registers.product(&mut scratch.dweights, 2, Into::Set, values, factor(&columns.dout), tiles / 2);
         lanes::gradients(&scratch.scores, &scratch.dweights, &columns.columns, sight, group, to);
     }
 
     /// Adds the products of a chunk: to dk and dv over the queries, to dq over the keys.
     fn products(
         &self,
-        first: usize,
-        count: usize,
+        registers: &Registers,
+        chunk: Range<usize>,
         pairs: Range<usize>,
         scratch: &mut Scratch,
         sums: &mut Sums,
     ) {
         let tiles = tiles_of(self.shape.head_size);
-        let Scratch { registers, q, dout, weights, gradients, pairs: by_pair, columns, .. } = scratch;
+        let (first, count) = (chunk.start, chunk.len());
+        let Scratch { q, dout, weights, gradients, pairs: by_pair, columns, .. } = scratch;
         for place in 0..count {
             let to = (first + place - sums.groups.start) * KEYS * tiles;
             let from = (place * PAIRS + pairs.start) * 2;

@@ -6,7 +6,7 @@ use super::super::plan::{Block, COLUMNS, KEYS, Plan};
 use super::lanes::{self, Softmax};
 use super::pack::{Layout, Rows, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
-use super::{Sight, lanes::load};
+use super::{Sight, Space, lanes::load};
 use crate::matmul::Into;
 use rayon::prelude::*;
 use std::arch::x86_64::_mm512_div_ps;
@@ -16,15 +16,16 @@ use std::arch::x86_64::_mm512_set1_ps;
 const CHUNK: usize = 4;
 
 /// Keys in lines and values transposed, for all key/value heads.
-struct Packed {
-    keys: Vec<Tile>,
-    values: Vec<Tile>,
+struct Packed<'a> {
+    keys: &'a [Tile],
+    values: &'a [Tile],
 }
 
 /// One row of the output and of the log-sum-exp.
 type Row<'a> = (&'a mut [f32], &'a mut [f32]);
 
-struct Scratch {
+#[derive(Debug)]
+pub struct Scratch {
     queries: Vec<Tile>,
     scores: Vec<Lane>,
     weights: Vec<Tile>,
@@ -45,35 +46,34 @@ impl Scratch {
 
 /// See [`super::super::forward`].
 pub fn forward(
-    out: &mut [f32],
-    lse: &mut [f32],
+    space: &mut Space,
+    (out, lse): (&mut [f32], &mut [f32]),
     q: &[f32],
-    keys: &[f32],
-    values: &[f32],
+    (keys, values): (&[f32], &[f32]),
     plan: &Plan,
     shape: Heads,
 ) {
     let (width, kv_width) = (shape.heads * shape.head_size, shape.kv_heads * shape.head_size);
-    let packed = Packed {
-        keys: pack_keys(keys, kv_width, shape.head_size, plan, Layout::Lines),
-        values: pack_keys(values, kv_width, shape.head_size, plan, Layout::PairsTransposed),
-    };
+    space.prepare(shape.head_size);
+    pack_keys(&mut space.keys, keys, kv_width, shape.head_size, plan, Layout::Lines);
+    pack_keys(&mut space.values, values, kv_width, shape.head_size, plan, Layout::PairsTransposed);
+    let packed = Packed { keys: &space.keys, values: &space.values };
     let rows = out.chunks_exact_mut(width).zip(lse.chunks_exact_mut(shape.heads));
     let mut rows: Vec<Option<Row<'_>>> = rows.map(Some).collect();
     let mut take = |row: &usize| rows[*row].take().expect("a row is in one block only");
     let tasks: Vec<(&Block, Vec<Row<'_>>)> =
         plan.blocks.iter().map(|block| (block, block.rows.iter().map(&mut take).collect())).collect();
-    tasks.into_par_iter().with_max_len(1).for_each_init(
-        || Scratch::new(shape.head_size),
-        |scratch, (block, mut rows)| {
-            let registers = Registers::configure();
-            for head in 0..shape.kv_heads {
-                let task = Task { block, q, packed: &packed, groups: plan.groups, shape, head };
-                // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
-                unsafe { task.run(&registers, scratch, &mut rows) };
-            }
-        },
-    );
+    let run = |scratch: &mut Scratch, block, mut rows: Vec<Row<'_>>| {
+        let registers = Registers::configure();
+        for head in 0..shape.kv_heads {
+            let task = Task { block, q, packed: &packed, groups: plan.groups, shape, head };
+            // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
+            unsafe { task.run(&registers, scratch, &mut rows) };
+        }
+    };
+    tasks.into_par_iter().with_max_len(1).for_each(|(block, rows)| {
+        space.forward.with(|| Scratch::new(shape.head_size), |scratch| run(scratch, block, rows));
+    });
 }
 
 /// The 32 rows of `x [T, H·D]` that are the query columns from `32 · pair` on, for one key/value head.
@@ -93,7 +93,7 @@ pub fn columns<'a>(x: &'a [f32], block: &Block, pair: usize, head: usize, shape:
 struct Task<'a> {
     block: &'a Block,
     q: &'a [f32],
-    packed: &'a Packed,
+    packed: &'a Packed<'a>,
     groups: usize,
     shape: Heads,
     head: usize,

@@ -13,6 +13,51 @@ pub(super) use backward::backward;
 pub(super) use forward::forward;
 
 use super::plan::{Block, KEYS, Visit};
+use registers::Tile;
+use std::sync::{Mutex, PoisonError};
+
+/// Memory of both passes.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    keys: Vec<Tile>,
+    transposed: Vec<Tile>,
+    values: Vec<Tile>,
+    sums: Vec<backward::Sums>,
+    forward: Shelf<forward::Scratch>,
+    backward: Shelf<backward::Scratch>,
+    head_size: usize,
+}
+
+impl Space {
+    /// What was made for heads of another size is of no use.
+    fn prepare(&mut self, head_size: usize) {
+        if self.head_size != head_size {
+            *self = Space { head_size, ..Space::default() };
+        }
+    }
+}
+
+/// Scratch that tasks take and put back.
+#[derive(Debug)]
+struct Shelf<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Shelf(Mutex::new(Vec::new()))
+    }
+}
+
+impl<T> Shelf<T> {
+    /// Runs `task` with one of them, a new one where all are taken.
+    fn with<R>(&self, new: impl FnOnce() -> T, task: impl FnOnce(&mut T) -> R) -> R {
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all().pop();
+        let mut one = taken.unwrap_or_else(new);
+        let result = task(&mut one);
+        all().push(one);
+        result
+    }
+}
 
 /// Whether this CPU has the tiles and the vector instructions that go with them.
 pub(super) fn available() -> bool {

@@ -107,10 +107,10 @@ pub fn transpose_lanes(rows: &[Lane], width: usize, factor: __m512) -> [Lane; 16
 
 /// Keys or values `x [slots, width]` (width = G·D), packed for all groups of a plan: for each key/value head, for each group,
 /// its tiles.
-pub fn pack_keys(x: &[f32], width: usize, head_size: usize, plan: &Plan, layout: Layout) -> Vec<Tile> {
+pub fn pack_keys(to: &mut Vec<Tile>, x: &[f32], width: usize, head_size: usize, plan: &Plan, layout: Layout) {
     let tiles = tiles_of(head_size);
-    let mut packed = vec![Tile::ZERO; width / head_size * plan.groups * tiles];
-    packed.par_chunks_mut(tiles).with_min_len(16).enumerate().for_each(|(index, to)| {
+    to.resize(width / head_size * plan.groups * tiles, Tile::ZERO);
+    to.par_chunks_mut(tiles).with_min_len(16).enumerate().for_each(|(index, to)| {
         let (head, group) = (index / plan.groups, index % plan.groups);
         let piece = plan.pieces[plan.pieces.partition_point(|piece| piece.group <= group) - 1];
         let first = (group - piece.group) * KEYS;
@@ -121,5 +121,4 @@ pub fn pack_keys(x: &[f32], width: usize, head_size: usize, plan: &Plan, layout:
         // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
         unsafe { pack(to, &rows, 1.0, layout) };
     });
-    packed
 }
