@@ -1,5 +1,5 @@
 //! Similar examples in the prompt: a candidate that is shown, before each question, how the most similar training rows
-//! were answered. What an untrained model gains from that is what training has to beat.
+//! were answered. What an untrained model gains from that is what training has to beat; a model can be trained with them, too.
 
 use crate::baseline::{last_user, user_texts};
 use crate::embedder::{self, SharedEmbedder};
@@ -12,30 +12,21 @@ use std::ops::ControlFlow;
 /// Changes when the same rows make other prompts, so that records do not mix.
 const EDITION: u32 = 1;
 
-/// A candidate with examples in front of every question.
-pub struct FewShot<'a> {
-    model: Box<dyn Model + 'a>,
+/// Training rows to show before a question: the most similar ones, as earlier turns of the conversation.
+pub struct Similar {
     shots: usize,
     embedder: SharedEmbedder,
     /// Question and answer of each training row.
     examples: Vec<(String, String)>,
     vectors: Vec<Vec<f32>>,
-    fingerprint: String,
 }
 
-impl<'a> FewShot<'a> {
-    /// `model` with the `shots` most similar of `train` in front of every question, as earlier turns of the conversation;
-    /// the most similar one comes last, next to the question.
+impl Similar {
+    /// The `shots` most similar of `train`.
     ///
     /// # Errors
     /// When `shots` is 0, a prompt cannot be made, or an answer is empty.
-    pub fn new(
-        model: Box<dyn Model + 'a>,
-        shots: usize,
-        task: &Task,
-        train: &Rows<Train>,
-        embedder: SharedEmbedder,
-    ) -> Result<Self> {
+    pub fn new(shots: usize, task: &Task, train: &Rows<Train>, embedder: SharedEmbedder) -> Result<Self> {
         if shots == 0 {
             return Err(Error::new(Kind::Usage, "examples in the prompt").expected("1 or more").found("0"));
         }
@@ -47,15 +38,34 @@ impl<'a> FewShot<'a> {
             .zip(answers)
             .map(|(question, answer)| Ok((question, answer?)))
             .collect::<Result<_>>()?;
-        let encoder = embedder::identity(&embedder).fingerprint;
-        let content = serde_json::json!([EDITION, shots, encoder, examples]);
-        Ok(FewShot { model, shots, embedder, examples, vectors, fingerprint: json::fingerprint(&content) })
+        Ok(Similar { shots, embedder, examples, vectors })
     }
 
-    /// The request with its examples. A row whose question is the very same is never one of them: with the training rows
-    /// measured, it would give the answer away.
-    fn with_examples(&self, request: &Request, similar: &[usize]) -> Request {
-        let question = last_user(&request.messages);
+    /// Changes when the same question may get other examples.
+    pub fn fingerprint(&self) -> String {
+        let encoder = embedder::identity(&self.embedder).fingerprint;
+        json::fingerprint(&serde_json::json!([EDITION, self.shots, encoder, self.examples]))
+    }
+
+    /// Each conversation with its examples before the last question, the most similar one next to it. A row whose question
+    /// is the very same is never one of them: a training row would give its own answer away.
+    ///
+    /// # Errors
+    /// When a question cannot be embedded.
+    pub fn show(&self, conversations: &[&[Message]]) -> Result<Vec<Vec<Message>>> {
+        let questions: Vec<&str> = conversations.iter().map(|messages| last_user(messages)).collect();
+        let vectors = embedder::embed(&self.embedder, &questions)?;
+        // Some more than needed, because the question itself may be among them.
+        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots + 2);
+        Ok(conversations
+            .iter()
+            .zip(&similar)
+            .map(|(messages, rows)| self.with_examples(messages, rows))
+            .collect())
+    }
+
+    fn with_examples(&self, messages: &[Message], similar: &[usize]) -> Vec<Message> {
+        let question = last_user(messages);
         let mut shown: Vec<_> =
             similar.iter().map(|&row| &self.examples[row]).filter(|(other, _)| other != question).collect();
         shown.truncate(self.shots);
@@ -63,10 +73,22 @@ impl<'a> FewShot<'a> {
             [(Role::User, question), (Role::Assistant, answer)]
                 .map(|(role, content)| Message { role, content: content.clone() })
         });
-        let place = request.messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
-        let (before, after) = request.messages.split_at(place);
-        let messages = before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect();
-        Request { messages, max_new_tokens: request.max_new_tokens }
+        let place = messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
+        let (before, after) = messages.split_at(place);
+        before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect()
+    }
+}
+
+/// A candidate with examples in front of every question.
+pub struct FewShot<'a> {
+    model: Box<dyn Model + 'a>,
+    similar: Similar,
+}
+
+impl<'a> FewShot<'a> {
+    /// `model` with `similar` training rows in front of every question.
+    pub fn new(model: Box<dyn Model + 'a>, similar: Similar) -> Self {
+        FewShot { model, similar }
     }
 }
 
@@ -74,8 +96,8 @@ impl Model for FewShot<'_> {
     fn identity(&self) -> Identity {
         let Identity { name, fingerprint } = self.model.identity();
         Identity {
-            name: format!("{name}?shots={}", self.shots),
-            fingerprint: format!("{fingerprint} {}", self.fingerprint),
+            name: format!("{name}?shots={}", self.similar.shots),
+            fingerprint: format!("{fingerprint} {}", self.similar.fingerprint()),
         }
     }
 
@@ -84,12 +106,11 @@ impl Model for FewShot<'_> {
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let questions: Vec<&str> = requests.iter().map(|request| last_user(&request.messages)).collect();
-        let vectors = embedder::embed(&self.embedder, &questions)?;
-        // Some more than needed, because the question itself may be among them.
-        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots + 2);
-        let requests: Vec<Request> =
-            requests.iter().zip(&similar).map(|(request, rows)| self.with_examples(request, rows)).collect();
+        let conversations: Vec<&[Message]> = requests.iter().map(|request| &request.messages[..]).collect();
+        let shown = self.similar.show(&conversations)?;
+        let limits = requests.iter().map(|request| request.max_new_tokens);
+        let with_examples = |(messages, max_new_tokens)| Request { messages, max_new_tokens };
+        let requests: Vec<Request> = shown.into_iter().zip(limits).map(with_examples).collect();
         self.model.generate(&requests, on_output)
     }
 }
@@ -148,7 +169,7 @@ mod tests {
 
     fn ask(task: &Task, train: &Rows<Train>, shots: usize, question: &str) -> (String, Identity) {
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
-        let mut model = FewShot::new(Box::new(Echo), shots, task, train, embedder).unwrap();
+        let mut model = FewShot::new(Box::new(Echo), Similar::new(shots, task, train, embedder).unwrap());
         let message = |role, content: &str| Message { role, content: content.into() };
         let messages = vec![message(Role::System, "S"), message(Role::User, question)];
         let mut text = String::new();
@@ -181,6 +202,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (task, train) = setup(folder.path());
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
-        assert!(FewShot::new(Box::new(Echo), 0, &task, &train, embedder).is_err());
+        assert!(Similar::new(0, &task, &train, embedder).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use underdog_eval::baseline::{Answers, Baseline, BaselineReference, Lessons};
 use underdog_eval::check::CheckSpec;
 use underdog_eval::embedder::SharedEmbedder;
-use underdog_eval::few_shot::FewShot;
+use underdog_eval::few_shot::{FewShot, Similar};
 use underdog_eval::model::Model;
 use underdog_eval::split::{ReadOptions, Split};
 use underdog_eval::task::Task;
@@ -62,7 +62,8 @@ impl Candidate<'_> {
             }
             let Some((shots, encoder)) = examples else { return Ok(Box::new(model)) };
             let rows = self.task.train(self.options)?;
-            return Ok(Box::new(FewShot::new(Box::new(model), shots, self.task, &rows, encoder)?));
+            let similar = Similar::new(shots, self.task, &rows, encoder)?;
+            return Ok(Box::new(FewShot::new(Box::new(model), similar)));
         };
         if shots.is_some() || constrain.is_some() {
             return Err(Error::new(Kind::Usage, "a baseline takes no examples and no constraint")

@@ -8,7 +8,7 @@ use crate::run_folder;
 use crate::verbs::baselines::{Measured, measure_baselines};
 use crate::verbs::candidate::{Candidate, attach_encoders};
 use crate::verbs::eval::measure;
-use crate::verbs::train::{describe, examples, recipe, teach};
+use crate::verbs::train::{describe, examples, recipe, similar, teach};
 use crate::verbs::{load_base, say_skipped, skipped_note};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,8 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     say_skipped(rows.skipped(), output);
     attach_encoders(&task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
-    let examples = examples(&task, rows.samples(), &model)?;
+    let similar = similar(&task, &rows, &recipe, environment, output)?;
+    let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
     output.say(&format!(
         "{}: {} rows to learn from, everything goes to {}",
