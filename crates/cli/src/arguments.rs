@@ -57,6 +57,14 @@ pub enum Verb {
     Doctor,
 }
 
+impl Verb {
+    /// Whether the verb runs a model or measures the machine.
+    pub fn computes(&self) -> bool {
+        use Verb::{Bench, Chat, Doctor, Eval, Run, Train};
+        matches!(self, Eval(_) | Train(_) | Run(_) | Chat(_) | Bench(_) | Doctor)
+    }
+}
+
 /// `underdog export …`
 #[derive(Debug, Args)]
 pub struct ExportArguments {

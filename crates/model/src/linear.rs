@@ -123,6 +123,14 @@ impl Linear {
         }
     }
 
+    /// Bytes that training holds of the weight.
+    pub fn training_bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Bf16 { .. } => 2 * self.bytes(),
+            _ => self.bytes(),
+        }
+    }
+
     /// Wᵀ `[input, output]`, for `y = x Wᵀ`.
     pub fn forward(&self) -> Factor<'_> {
         match &self.weight {

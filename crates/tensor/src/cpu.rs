@@ -18,6 +18,14 @@ pub enum Isa {
 /// products of the `gemm` library choose for themselves.
 pub const SWITCH: &str = "UNDERDOG_ISA";
 
+/// The variable that stands for a system which refuses the tile registers, for tests, where it is `1`.
+pub const REFUSAL: &str = "UNDERDOG_AMX_REFUSED";
+
+/// What [`REFUSAL`] says.
+pub fn refuses_tiles() -> bool {
+    std::env::var(REFUSAL).as_deref() == Ok("1")
+}
+
 /// How far up kernels may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

@@ -5,7 +5,7 @@ use crate::math::{self, log_sum_exp};
 use rayon::prelude::*;
 
 /// Logits that exist at one time: 16 MiB.
-const CHUNK: usize = 4 << 20;
+pub const CHUNK: usize = 4 << 20;
 
 /// A token whose log-probability is wanted at a row. Several targets may stand on one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use crate::arguments::TrainArguments;
 use crate::environment::{Environment, peak_memory_mib};
+use crate::memory::available;
 use crate::output::{Output, duration};
 use crate::progress::Meter;
 use crate::run_folder;
@@ -17,6 +18,7 @@ use underdog_eval::task::Task;
 use underdog_model::language_model::LanguageModel;
 use underdog_model::lora::Lora;
 use underdog_train::data::{Example, Learned, Row, tokenize};
+use underdog_train::memory;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{self, RunFiles, Summary};
 
@@ -36,7 +38,7 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
     let similar = similar(&task, &rows, &recipe, environment, output)?;
     let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
     if arguments.preview {
-        return preview(&model, &examples, output);
+        return preview(&model, &examples, &recipe, output);
     }
     let directory = run_folder::resolve(&arguments.folder, &task.name, "train")?;
     let files = RunFiles { directory, resume: arguments.folder.resume };
@@ -92,7 +94,8 @@ pub fn examples(
     tokenize(model, &samples.iter().zip(conversations).map(row).collect::<Result<Vec<_>>>()?, learned)
 }
 
-/// Trains with a progress bar and the peak of memory; there is none where every step was done earlier.
+/// Trains with a progress bar and the peak of memory; there is none where every step was done earlier. What would not fit the
+/// memory is refused before the first step.
 pub fn teach(
     model: &LanguageModel,
     examples: &[Example],
@@ -100,6 +103,9 @@ pub fn teach(
     files: &RunFiles,
     environment: &Environment,
 ) -> Result<(Lora, Summary)> {
+    if let Some(available) = available(&environment.system) {
+        memory::check(model, examples, recipe, &available)?;
+    }
     let mut meter = Meter::new("train", recipe.total_steps(examples.len()));
     let mut worked = false;
     let result = trainer::train(model, examples, recipe, files, &environment.stop, &mut |progress| {
@@ -140,7 +146,8 @@ pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
 }
 
 /// Shows rows as the model sees them. A token that carries loss stands in ⟦brackets⟧.
-fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Result<()> {
+fn preview(model: &LanguageModel, examples: &[Example], recipe: &Recipe, output: &Output) -> Result<()> {
+    let peak = memory::planned(model, examples, recipe)?.peak().div_ceil(1 << 20);
     let shown: Vec<&Example> = examples.iter().take(PREVIEWED).collect();
     let piece = |id: u32| String::from_utf8_lossy(&model.tokenizer.decode_piece(id)).into_owned();
     let object = |e: &&Example| {
@@ -149,7 +156,7 @@ fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Resu
         json!({"id": e.id, "prompt_tokens": e.prompt_len(), "tokens": tokens})
     };
     let objects: Vec<_> = shown.iter().map(object).collect();
-    output.result(&json!({"rows": examples.len(), "preview": objects}), || {
+    output.result(&json!({"rows": examples.len(), "planned_peak_mib": peak, "preview": objects}), || {
         let mut text = String::new();
         for example in &shown {
             text.push_str(&format!(
@@ -166,6 +173,7 @@ fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Resu
             }
             text.push('\n');
         }
+        text.push_str(&format!("planned peak of memory: {peak} MiB\n"));
         text
     })
 }

@@ -8,4 +8,5 @@ mod documents;
 mod home;
 #[cfg(unix)]
 mod interrupted;
+mod machine;
 mod results;

@@ -8,6 +8,7 @@
 mod backward;
 mod kept;
 mod layer;
+mod memory;
 mod work;
 
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
@@ -17,6 +18,7 @@ use crate::lora::{Lora, Module};
 use crate::tree::{Batch, Forest};
 use kept::{Activations, Widths};
 use layer::{Attended, Scope};
+pub use memory::StepSize;
 use std::sync::Arc;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
@@ -239,6 +241,11 @@ impl Transformer {
     pub fn matrix_bytes(&self) -> usize {
         let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
         self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// The format of the products of many rows.
+    pub fn format(&self) -> Format {
+        self.precision.format()
     }
 
     fn heads(&self, layer: usize) -> Heads {

@@ -26,16 +26,37 @@ const DEPTH: usize = 32;
 /// Values in one tile.
 pub(crate) const TILE: usize = 512;
 
-/// Whether this CPU has AMX with bf16 and the kernel lets this process use it. Asked once.
-pub fn available() -> bool {
+/// How a process stands to the tile registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They may be used.
+    Ready,
+    /// The CPU has none for bf16, or [`crate::cpu::SWITCH`] holds them back.
+    Absent,
+    /// The CPU has them, and the system does not let this process use them.
+    Refused,
+}
+
+/// Asks CPU and system, once.
+pub fn state() -> State {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {
         use std::sync::OnceLock;
-        static ANSWER: OnceLock<bool> = OnceLock::new();
-        *ANSWER.get_or_init(|| crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::ask())
+        static ANSWER: OnceLock<State> = OnceLock::new();
+        let ask = || match crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::exist() {
+            false => State::Absent,
+            true if crate::cpu::refuses_tiles() || !kernel::permitted() => State::Refused,
+            true => State::Ready,
+        };
+        *ANSWER.get_or_init(ask)
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    false
+    State::Absent
+}
+
+/// Whether tiles may be used.
+pub fn available() -> bool {
+    state() == State::Ready
 }
 
 /// A left factor `[rows, k]` in bf16 as strips of tiles: for each 16 rows, for each 32 columns, 16 lines of 32 values. Rows

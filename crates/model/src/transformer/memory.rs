@@ -1,0 +1,65 @@
+//! How much memory training takes, before it is taken: what a plan says to a limit. Sizes follow from shapes alone and are
+//! rounded up where a buffer's size depends on more than that; a test holds them against the peak of a real step.
+
+use super::kept::{BLOCK, GROUPS};
+use super::{LayerWeights, Transformer};
+use crate::linear::Precision;
+use crate::lora::Module;
+use underdog_tensor::block::Format;
+use underdog_tensor::cross_entropy::CHUNK;
+
+/// Rows of a group's scratch that are as wide as the layer, and those that are as wide as a slice of the MLP.
+const NARROW: usize = 10;
+/// See [`NARROW`].
+const WIDE: usize = 5;
+
+/// Which rows a step computes at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSize {
+    /// Rows of the largest part.
+    pub tokens: usize,
+    /// Rows of it that carry a target.
+    pub targets: usize,
+}
+
+impl Transformer {
+    /// Bytes of all weights as training holds them: in bf16 once for each way.
+    pub fn training_bytes(&self) -> usize {
+        let layer =
+            |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).training_bytes()).sum::<usize>();
+        let embedding = self.embedding.as_ref().map_or(0, |e| e.bytes());
+        embedding + self.head.training_bytes() + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// Bytes that a step takes beside weights, adapter and what [`Transformer::bytes_per_token`] counts.
+    pub fn scratch_bytes(&self, size: StepSize) -> usize {
+        let c = &self.config;
+        let (q, kv) = (c.heads * c.head_size, c.kv_heads * c.head_size);
+        let row = 3 * c.width + 5 * q + 6 * kv;
+        let head = 5 * size.targets * c.width;
+        let groups = GROUPS.min(size.tokens.div_ceil(BLOCK).max(1));
+        let work = groups * BLOCK.min(size.tokens) * (NARROW * c.width + WIDE * c.ffn);
+        // Logits of a chunk, what the product writes before it is put together, and the same on the way back.
+        let logits = 3 * CHUNK.min((size.targets * c.vocab).max(4 * c.vocab));
+        4 * (size.tokens * row + head + work + logits) + self.unpacked_bytes()
+    }
+
+    /// What weights take for a moment: in blocks, a layer of them unpacked and one matrix on its way; in bf16, the largest on its
+    /// way to the form for gradients.
+    fn unpacked_bytes(&self) -> usize {
+        let values = |l: &LayerWeights, m| {
+            let (input, output) = l.linear(m).shape();
+            input * output
+        };
+        let all = |l| Module::ALL.iter().map(|&m| values(l, m)).sum::<usize>();
+        let largest = |l| Module::ALL.iter().map(|&m| values(l, m)).max().unwrap_or(0);
+        let layer = self.layers.iter().map(all).max().unwrap_or(0);
+        let matrix = self.layers.iter().map(largest).max().unwrap_or(0);
+        match (self.precision, self.precision.format()) {
+            (Precision::F32, _) => 0,
+            (Precision::Bf16, _) => 4 * self.config.width * self.config.vocab,
+            (Precision::Native, Format::F32) => 8 * layer + 8 * matrix,
+            (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix,
+        }
+    }
+}
