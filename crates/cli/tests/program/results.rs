@@ -355,7 +355,7 @@ fn every_task_that_comes_with_the_source_can_be_measured() {
         let text = std::fs::read_to_string(folder.join("task.toml")).unwrap();
         let with_tiny = format!("kind = \"similarity\"\nembedder = '{}'", encoder.display());
         home.write(&format!("{name}-task/task.toml"), text.replace("kind = \"similarity\"", &with_tiny));
-        for file in ["dev.jsonl", "train.jsonl"] {
+        for file in ["dev.jsonl", "train.jsonl", "test_public.jsonl"] {
             home.write(&format!("{name}-task/{file}"), std::fs::read_to_string(folder.join(file)).unwrap());
         }
         let folder = format!("{name}-task");
