@@ -1,5 +1,5 @@
 //! Development tasks of this repository, run as `cargo xtask TASK`: `tidy` checks the rules that a program can check,
-//! `reference` regenerates the expected numbers of the tests.
+//! `reference` regenerates the expected numbers of the tests, `results` measures the built-in tasks and writes their page.
 //!
 //! It knows the repository as files and text and depends on no crate of the house, so it works while they do not build.
 
@@ -8,6 +8,7 @@
 
 mod reference;
 mod repository;
+mod results;
 mod source;
 mod tidy;
 
@@ -18,7 +19,10 @@ const TASKS: &str = "\
 cargo xtask tidy                  checks the rules of ARCHITECTURE.md that a program can check
 cargo xtask reference             prints how the expected numbers in the tests are made
 cargo xtask reference --run PYTHON [--weights FOLDER]
-                                  makes them anew; FOLDER is the model cache (without it, tiny models only)";
+                                  makes them anew; FOLDER is the model cache (without it, tiny models only)
+cargo xtask results               writes docs/results.md from the summaries in bench/results; --check only compares
+cargo xtask results --run [--underdog PATH] [--only TASK] [--model NAME]
+                                  first measures what bench/results.toml lists and bench/results lacks: hours";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         }
         ["tidy"] => repository::root().and_then(|root| tidy::run(&root)),
         ["reference", options @ ..] => repository::root().and_then(|root| reference::run(&root, options)),
+        ["results", options @ ..] => repository::root().and_then(|root| results::run(&root, options)),
         _ => Err(format!("there is no task `{}`\n\n{TASKS}", words.join(" "))),
     };
     match outcome {
