@@ -3,11 +3,12 @@
 
 use crate::lora::{Lora, Module};
 use rayon::prelude::*;
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::Arc;
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
-use underdog_tensor::cross_entropy::Head;
+use underdog_tensor::cross_entropy::{self, Head, Piece};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::Pool;
 use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
@@ -75,8 +76,8 @@ impl Precision {
 enum Weight {
     /// Row-major, as Hugging Face has it.
     F32(Vec<f32>),
-    /// Packed for `x Wᵀ`, and for `dy W` once training asks for it.
-    Bf16 { forward: Packed, backward: OnceLock<Packed> },
+    /// Packed for `x Wᵀ`; the way back transposes the tiles of a layer at a time.
+    Bf16(Packed),
     /// In the blocks of the file.
     Blocks { matrix: Arc<Matrix>, pool: Arc<Pool> },
 }
@@ -97,7 +98,7 @@ impl Linear {
     pub fn new(weight: Vec<f32>, input: usize, output: usize, precision: Precision) -> Self {
         let view = Mat::new(&weight, output, input);
         let weight = match precision {
-            Precision::Bf16 => Weight::Bf16 { forward: Packed::pack(view.t()), backward: OnceLock::new() },
+            Precision::Bf16 => Weight::Bf16(Packed::pack(view.t())),
             Precision::F32 | Precision::Native => Weight::F32(weight),
         };
         Linear { weight, input, output }
@@ -118,16 +119,8 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         match &self.weight {
             Weight::F32(weight) => weight.len() * 4,
-            Weight::Bf16 { .. } => self.input * self.output * 2,
+            Weight::Bf16(_) => self.input * self.output * 2,
             Weight::Blocks { matrix, .. } => matrix.bytes(),
-        }
-    }
-
-    /// Bytes that training holds of the weight.
-    pub fn training_bytes(&self) -> usize {
-        match &self.weight {
-            Weight::Bf16 { .. } => 2 * self.bytes(),
-            _ => self.bytes(),
         }
     }
 
@@ -135,7 +128,7 @@ impl Linear {
     pub fn forward(&self) -> Factor<'_> {
         match &self.weight {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input).t()),
-            Weight::Bf16 { forward, .. } => Factor::Bf16(forward),
+            Weight::Bf16(packed) => Factor::Bf16(packed),
             Weight::Blocks { matrix, pool } => Factor::Blocks(matrix, pool),
         }
     }
@@ -143,21 +136,31 @@ impl Linear {
     /// W `[output, input]`, for `dx = dy W`.
     ///
     /// # Panics
-    /// For a weight in blocks, which only [`Linear::unpacked`] gives.
+    /// For a weight that lies otherwise: [`Linear::unpack`] gives it.
     pub fn backward(&self) -> Factor<'_> {
         match &self.weight {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input)),
-            Weight::Bf16 { forward, backward } => Factor::Bf16(backward.get_or_init(|| forward.transposed())),
-            Weight::Blocks { .. } => unreachable!("many rows meet weights that are unpacked"),
+            Weight::Bf16(_) | Weight::Blocks { .. } => {
+                unreachable!("many rows meet weights that are unpacked")
+            }
         }
     }
 
-    /// What many rows meet in one layer of one pass where the weight lies otherwise: in blocks, or in another format. `None`
-    /// where the weight is ready as it is.
-    pub fn unpacked(&self, format: Format, way: Way) -> Option<Right> {
+    /// Puts what many rows meet in one layer of one pass into `to`, where the weight lies otherwise: in blocks, in another format, or
+    /// the other way round. Says whether it did; where not, the weight is ready as it is.
+    pub fn unpack(&self, format: Format, way: Way, to: &mut Right) -> bool {
         let values = match &self.weight {
-            Weight::F32(_) if format == Format::F32 => return None,
-            Weight::Bf16 { .. } => return None,
+            Weight::F32(_) if format == Format::F32 => return false,
+            Weight::Bf16(_) if way == Way::Forward => return false,
+            Weight::Bf16(packed) => {
+                if !matches!(to, Right::Bf16(_)) {
+                    *to = Right::new(Format::Bf16);
+                }
+                if let Right::Bf16(to) = to {
+                    packed.transpose_into(0..self.output, to, Threads::All);
+                }
+                return true;
+            }
             Weight::F32(weight) => weight.clone(),
             Weight::Blocks { matrix, .. } => {
                 let mut values = vec![0.0; self.input * self.output];
@@ -168,32 +171,40 @@ impl Linear {
                 values
             }
         };
-        Some(match way {
+        *to = match way {
             Way::Forward => Right::of_transposed(format, values, self.input, self.output, 1.0),
             Way::Backward => Right::plain(format, &values, self.output, self.input, 1.0),
-        })
+        };
+        true
     }
 
     /// Row `index` of the weight, `[input]`: the embedding of a token, where the head is the embedding too.
     pub fn row(&self, index: usize, to: &mut [f32]) {
         match &self.weight {
             Weight::F32(weight) => to.copy_from_slice(&weight[index * self.input..][..self.input]),
-            Weight::Bf16 { forward, .. } => {
-                to.iter_mut().enumerate().for_each(|(i, to)| *to = forward.get(i, index));
-            }
+            Weight::Bf16(packed) => packed.column(index, to),
             Weight::Blocks { matrix, .. } => matrix.rows(index..index + 1, to),
         }
     }
 
-    /// `c (+)= x · factor` on all threads, with `x [T, k]` and `c [T, n]` row-major.
-    fn product(c: &mut [f32], into: Into, x: &[f32], factor: Factor<'_>, (k, n): (usize, usize)) {
-        let rows = x.len() / k;
-        let x = Mat::new(x, rows, k);
-        match factor {
-            Factor::F32(b) => matmul(MatMut::new(c, rows, n), into, 1.0, x, b, Threads::All),
-            Factor::Bf16(b) => amx::matmul(c, into, x, b),
-            Factor::Blocks(..) => unreachable!("weights in blocks have their own products"),
+    /// `hidden Wᵀ [T, output]` on all threads, row-major, with `hidden [T, input]`: the logits of rows that are decoded.
+    pub fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+        let rows = hidden.len() / self.input;
+        let mut y = vec![0.0; rows * self.output];
+        let x = Mat::new(hidden, rows, self.input);
+        match &self.weight {
+            Weight::Blocks { matrix, pool } if rows <= FEW_ROWS => {
+                let x = Rounded::new(hidden, self.input);
+                quantised::products(pool, &x, &mut [Product { weight: matrix, y: &mut y }]);
+            }
+            Weight::Blocks { matrix, .. } => panels::product(matrix, hidden, &mut y),
+            Weight::F32(weight) => {
+                let weight = Mat::new(weight, self.output, self.input).t();
+                matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight, Threads::All);
+            }
+            Weight::Bf16(packed) => amx::matmul(&mut y, Into::Set, x, packed),
         }
+        y
     }
 }
 
@@ -207,27 +218,49 @@ impl Head for Linear {
         self.output
     }
 
-    fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        let rows = hidden.len() / self.input;
-        let mut y = vec![0.0; rows * self.output];
+    fn format(&self) -> Format {
         match &self.weight {
-            Weight::Blocks { matrix, pool } if rows <= FEW_ROWS => {
-                let x = Rounded::new(hidden, self.input);
-                quantised::products(pool, &x, &mut [Product { weight: matrix, y: &mut y }]);
-            }
-            Weight::Blocks { matrix, .. } => panels::product(matrix, hidden, &mut y),
-            _ => Self::product(&mut y, Into::Set, hidden, self.forward(), (self.input, self.output)),
+            Weight::F32(_) => Format::F32,
+            Weight::Bf16(_) => Format::Bf16,
+            Weight::Blocks { .. } if amx::available() => Format::Bf16,
+            Weight::Blocks { .. } => Format::F32,
         }
-        y
     }
 
-    fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]) {
+    fn piece<'a>(&'a self, range: Range<usize>, unpacked: &'a mut cross_entropy::Unpacked) -> Piece<'a> {
+        let (rows, width) = (range.len(), self.input);
+        let cross_entropy::Unpacked { values, forward, backward } = unpacked;
         match &self.weight {
-            Weight::Blocks { matrix, .. } => panels::product_backward(matrix, dhidden, dlogits),
-            _ => {
-                Self::product(dhidden, Into::Add, dlogits, Linear::backward(self), (self.output, self.input))
+            Weight::F32(weight) => Piece {
+                forward: (self.forward(), range.start),
+                backward: Factor::F32(Mat::new(&weight[range.start * width..range.end * width], rows, width)),
+            },
+            Weight::Bf16(packed) => {
+                if let Right::Bf16(backward) = backward {
+                    packed.transpose_into(range.clone(), backward, Threads::One);
+                }
+                Piece { forward: (Factor::Bf16(packed), range.start), backward: backward.factor() }
+            }
+            Weight::Blocks { matrix, .. } => {
+                values.resize(rows * width, 0.0);
+                matrix.rows(range, values);
+                let format = Head::format(self);
+                *forward = Right::of_transposed(format, std::mem::take(values), width, rows, 1.0);
+                *backward = match &*forward {
+                    Right::F32 { values, .. } => Right::plain(format, values, rows, width, 1.0),
+                    Right::Bf16(packed) => {
+                        let mut back = Packed::default();
+                        packed.transpose_into(0..rows, &mut back, Threads::One);
+                        Right::Bf16(back)
+                    }
+                };
+                Piece { forward: (forward.factor(), 0), backward: backward.factor() }
             }
         }
+    }
+
+    fn row(&self, token: usize, to: &mut [f32]) {
+        Linear::row(self, token, to);
     }
 }
 

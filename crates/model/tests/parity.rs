@@ -124,7 +124,7 @@ fn gradients_follow_peft(name: &str, model: &Transformer) {
         .map_or_else(|| (0..want["rows"].as_array().unwrap().len()).collect(), |b| indices(&b[0]));
     let forest = Forest::merge(&sequences(&want["rows"], &batch));
     let (ready, mut space) = (model.ready(&lora, Use::Training), Workspace::default());
-    for keep in [Keep::All, Keep::WithoutMlp] {
+    for keep in [Keep::All, Keep::WithoutMlp, Keep::Inputs] {
         let options = StepOptions { keep, dropout: None };
         let (scores, tape) = model.forward(Some(&ready), &forest, options, &mut space);
         let weight = 1.0 / scores.len() as f32;

@@ -83,7 +83,7 @@ fn weight(target: &SequenceTarget) -> f32 {
 
 fn compare(index: usize, sequences: &[Sequence]) {
     let (model, lora) = &MODELS[index];
-    let keep = if sequences.len().is_multiple_of(2) { Keep::All } else { Keep::WithoutMlp };
+    let keep = [Keep::All, Keep::WithoutMlp, Keep::Inputs][sequences.len() % 3];
     let (log_probs, gradients) = run(model, lora, sequences, keep);
     let mut summed = vec![0.0f64; gradients.len()];
     for (i, sequence) in sequences.iter().enumerate() {

@@ -273,6 +273,23 @@ impl Panels {
         })
     }
 
+    /// Element (i, j).
+    pub fn get(&self, i: usize, j: usize) -> f32 {
+        let width = self.width.max(1);
+        self.values[j / width * width * self.height + i * width + j % width]
+    }
+
+    /// As [`Panels::row`], to be changed.
+    #[inline]
+    pub fn row_mut(&mut self, i: usize) -> impl Iterator<Item = (usize, &mut [f32])> {
+        let (width, height, n) = (self.width, self.height, self.n);
+        let panels = self.values.chunks_exact_mut((width * height).max(1)).enumerate();
+        panels.map(move |(p, panel)| {
+            let column = p * width;
+            (column, &mut panel[i * width..][..width.min(n - column)])
+        })
+    }
+
     /// Copies row `i` to `to [n]`.
     pub fn copy_row(&self, i: usize, to: &mut [f32]) {
         for (column, piece) in self.row(i) {
@@ -326,16 +343,22 @@ impl Panels {
         }
     }
 
-    fn tile_product(&mut self, into: Into, column: usize, terms: &[(&Rows, Factor<'_>)], team: Team<'_>) {
-        let pairs: Vec<(&Left, &Packed)> = terms
-            .iter()
-            .map(|term| match term {
-                (Rows::Bf16(a), Factor::Bf16(b)) => (a, *b),
-                _ => unreachable!("one format a product"),
-            })
-            .collect();
+    fn tile_product<'t>(
+        &mut self,
+        into: Into,
+        column: usize,
+        terms: &[(&'t Rows, Factor<'t>)],
+        team: Team<'_>,
+    ) {
+        let pair = |term: &(&'t Rows, Factor<'t>)| match *term {
+            (Rows::Bf16(a), Factor::Bf16(b)) => (a, b),
+            _ => unreachable!("one format a product"),
+        };
+        let mut pairs = [pair(&terms[0]); amx::TERMS];
+        pairs.iter_mut().zip(terms).for_each(|(to, term)| *to = pair(term));
+        let pairs = &pairs[..terms.len()];
         let (width, size) = (self.width, self.width * self.height);
-        let one = |(i, c): (usize, &mut [f32])| amx::panel(c, width, into, column + i * width, &pairs);
+        let one = |(i, c): (usize, &mut [f32])| amx::panel(c, width, into, column + i * width, pairs);
         match team {
             Team::One => self.values.chunks_exact_mut(size).enumerate().for_each(one),
             Team::All(pool) => {

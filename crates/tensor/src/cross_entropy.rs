@@ -1,11 +1,23 @@
-//! Log-probabilities of target tokens under the output head, forward and backward, a chunk of rows at a time: the full
-//! `[T, V]` matrix of logits never exists. The backward pass recomputes the chunk.
+//! Log-probabilities of target tokens under the output head, and their gradient, a block of rows and of the vocabulary at a
+//! time: logits live in a core's cache only, and are computed once.
+//!
+//! `∂ log p(t) / ∂ hidden = W[t] − Σ p(v) W[v]`, so the forward pass sums up the expected row of W beside the online softmax, as
+//! attention does with W for keys and for values (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv
+//! 2205.14135). The backward pass, for any derivative by the log-probabilities, is then a sum of a few rows.
 
-use crate::math::{self, log_sum_exp};
+use crate::block::{Factor, Format, Panels, Right, Rows};
+use crate::math::{self, exp};
+use crate::matmul::Into;
+use crate::pool::Team;
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Logits that exist at one time: 16 MiB.
-pub const CHUNK: usize = 4 << 20;
+/// Rows of a block.
+const ROWS: usize = 256;
+/// Columns of the vocabulary that a block meets at a time: with them, hidden states, logits and sums fit into a core's cache.
+const COLUMNS: usize = 256;
+/// Stretches of the vocabulary that are worked on in parallel: a constant, so that sums do not depend on the number of threads.
+const STRETCHES: usize = 8;
 
 /// A token whose log-probability is wanted at a row. Several targets may stand on one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +37,87 @@ pub struct Score {
     pub is_top: bool,
 }
 
-/// The output head: hidden states `[N, C]` to logits `[N, V]`. `model` has it, in whatever number format.
-pub trait Head {
+/// Some rows of a head's weight in the forms that products want.
+pub struct Piece<'a> {
+    /// Right factor of `hidden → logits`, with the column of it that these rows begin at.
+    pub forward: (Factor<'a>, usize),
+    /// Right factor `[rows, C]` of `weights → expected row`.
+    pub backward: Factor<'a>,
+}
+
+/// Where a head may unpack a [`Piece`].
+#[derive(Debug)]
+pub struct Unpacked {
+    /// As the file means them, `[rows, C]`.
+    pub values: Vec<f32>,
+    /// Way to the logits.
+    pub forward: Right,
+    /// Way back.
+    pub backward: Right,
+}
+
+/// The output head, a weight `[V, C]`. `model` has it, in whatever number format.
+pub trait Head: Sync {
     /// C.
     fn width(&self) -> usize;
     /// V.
     fn vocab(&self) -> usize;
-    /// Logits `[N, V]` of `hidden [N, C]`.
-    fn logits(&self, hidden: &[f32]) -> Vec<f32>;
-    /// `dhidden [N, C]` += `dlogits [N, V]` through the head.
-    fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]);
+    /// The format of its products.
+    fn format(&self) -> Format;
+    /// Rows `range` of the weight; the range begins at a multiple of 32 and ends at one or at V.
+    fn piece<'a>(&'a self, range: Range<usize>, unpacked: &'a mut Unpacked) -> Piece<'a>;
+    /// Row `token` of the weight, `[C]`.
+    fn row(&self, token: usize, to: &mut [f32]);
 }
 
-fn rows_per_chunk(head: &impl Head) -> usize {
-    (CHUNK / head.vocab()).max(4)
+/// Memory that passes use again.
+#[derive(Debug, Default)]
+pub struct Space {
+    parts: Vec<Part>,
+    hidden: Option<Rows>,
+}
+
+/// The largest logit of a row so far, and sums relative to it.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    top: f32,
+    best: usize,
+    /// Σ e^(logit − top).
+    sum: f32,
+    /// The same over the weights as they are multiplied: rounded in bf16.
+    rounded: f32,
+}
+
+impl Running {
+    const EMPTY: Running = Running { top: f32::NEG_INFINITY, best: 0, sum: 0.0, rounded: 0.0 };
+}
+
+/// What one stretch of the vocabulary says about a block of rows.
+#[derive(Debug)]
+struct Part {
+    rows: Vec<Running>,
+    /// Targets of the block whose token lies in the stretch, with their logits.
+    picked: Vec<(usize, f32)>,
+    /// `Σ e^(logit − top) W`, `[rows, C]`.
+    expected: Panels,
+    logits: Panels,
+    weights: Rows,
+    unpacked: Unpacked,
+}
+
+/// A block of rows, with the targets that stand on it.
+struct Block<'a> {
+    hidden: &'a Rows,
+    first: usize,
+    targets: &'a [Target],
+    /// Whether the expected rows are wanted.
+    expected: bool,
+}
+
+/// Bytes of the scratch of a head of this width, whatever the number of rows and tokens.
+pub fn scratch_bytes(width: usize) -> usize {
+    // Sums, logits and their weights; a piece of the head as it is, and both ways.
+    STRETCHES * 4 * (ROWS * width + 2 * ROWS * COLUMNS + 3 * COLUMNS * width)
 }
 
 /// Index of the largest value, the first of equals; 0 for an empty row.
@@ -47,87 +126,262 @@ pub fn argmax(row: &[f32]) -> usize {
     row.iter().position(|&x| x == top).unwrap_or(0)
 }
 
-/// The targets of one chunk of rows: `targets` is sorted by row.
-fn chunks<'t>(
-    targets: &'t [Target],
-    rows: usize,
-    step: usize,
-) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> + 't {
+/// One [`Score`] per target. `hidden` is `[N, C]`; `targets` are sorted by row. With `expected`, every row's expected row of the
+/// weight goes there, `[N, C]`: what [`backward`] needs.
+///
+/// # Panics
+/// When targets are not sorted, lie past the last row or are no tokens.
+pub fn forward(
+    head: &impl Head,
+    hidden: &[f32],
+    targets: &[Target],
+    mut expected: Option<&mut Vec<f32>>,
+    space: &mut Space,
+) -> Vec<Score> {
+    let (c, v) = (head.width(), head.vocab());
+    let rows = hidden.len() / c;
+    assert!(targets.iter().all(|t| (t.token as usize) < v), "a target is no token of the vocabulary");
     assert!(targets.is_sorted_by_key(|t| t.row), "targets must be sorted by row");
     assert!(targets.last().is_none_or(|t| t.row < rows), "a target lies past the last row");
-    (0..rows).step_by(step).map(move |from| {
-        let to = (from + step).min(rows);
-        let start = targets.partition_point(|t| t.row < from);
-        (from..to, start..targets.partition_point(|t| t.row < to))
-    })
-}
-
-/// One [`Score`] per target. `hidden` is `[N, C]`; `targets` are sorted by row.
-pub fn forward(head: &impl Head, hidden: &[f32], targets: &[Target]) -> Vec<Score> {
-    let (c, v) = (head.width(), head.vocab());
-    assert!(targets.iter().all(|t| (t.token as usize) < v), "a target is no token of the vocabulary");
     let mut scores = Vec::with_capacity(targets.len());
-    for (rows, range) in chunks(targets, hidden.len() / c, rows_per_chunk(head)) {
-        let logits = head.logits(&hidden[rows.start * c..rows.end * c]);
-        let tops: Vec<(f32, f32, usize)> = logits
-            .par_chunks_exact(v)
-            .map(|row| {
-                let (top, log_sum) = log_sum_exp(row);
-                (top, log_sum, argmax(row))
-            })
-            .collect();
-        scores.extend(targets[range].iter().map(|target| {
-            let row = target.row - rows.start;
-            let (top, log_sum, best) = tops[row];
-            let log_prob = logits[row * v + target.token as usize] - top - log_sum;
-            Score { log_prob, is_top: best == target.token as usize }
-        }));
+    if let Some(expected) = &mut expected {
+        expected.resize(rows * c, 0.0);
+    }
+    let (packed, parts) = space.prepare(head.format());
+    for first in (0..rows).step_by(ROWS) {
+        let end = (first + ROWS).min(rows);
+        packed.reset(end - first, c);
+        hidden[first * c..end * c].chunks_exact(c).enumerate().for_each(|(i, row)| packed.put(i, 0, row));
+        let from = targets.partition_point(|t| t.row < first);
+        let targets = &targets[from..targets.partition_point(|t| t.row < end)];
+        let block = Block { hidden: packed, first, targets, expected: expected.is_some() };
+        let stretch = v.div_ceil(STRETCHES).next_multiple_of(COLUMNS);
+        let each = parts.par_iter_mut().with_max_len(1).enumerate();
+        each.for_each(|(i, part)| part.run(head, &block, (i * stretch).min(v)..((i + 1) * stretch).min(v)));
+        let merged = merge(parts, end - first);
+        scores.resize(scores.len() + targets.len(), Score { log_prob: f32::NAN, is_top: false });
+        let known = scores.len() - targets.len();
+        for &(target, logit) in parts.iter().flat_map(|part| &part.picked) {
+            let Running { top, best, sum, .. } = merged[targets[target].row - first];
+            let is_top = best == targets[target].token as usize;
+            scores[known + target] = Score { log_prob: logit - top - sum.ln(), is_top };
+        }
+        if let Some(expected) = &mut expected {
+            let to = expected[first * c..end * c].par_chunks_exact_mut(c).enumerate();
+            to.for_each(|(i, to)| gather(parts, &merged[i], i, to));
+        }
     }
     scores
 }
 
-crate::dispatched! {
-    /// Turns a row of logits into `−weight · softmax`.
-    pub fn softmax_scaled / softmax_scaled_on (row: &mut [f32], weight: f32) {
-        let (_, sum) = math::exp_row_inline(row);
-        let factor = -weight / sum;
-        for x in row.iter_mut() {
-            *x *= factor;
+/// `∂L/∂hidden [N, C]` into `dhidden` for `d[i] = ∂L/∂log_prob` of target `i`, with the expected rows of the forward pass. The
+/// head is frozen and gets no gradient.
+pub fn backward(head: &impl Head, expected: &[f32], targets: &[Target], d: &[f32], dhidden: &mut [f32]) {
+    assert_eq!((targets.len(), expected.len()), (d.len(), dhidden.len()));
+    let c = head.width();
+    let rows = dhidden.par_chunks_exact_mut(c).zip(expected.par_chunks_exact(c)).enumerate();
+    rows.with_min_len(16).for_each_init(
+        || vec![0.0; c],
+        |weight, (row, (to, expected))| {
+            let start = targets.partition_point(|t| t.row < row);
+            let end = targets.partition_point(|t| t.row <= row);
+            let total: f32 = d[start..end].iter().sum();
+            to.iter_mut().zip(expected).for_each(|(to, e)| *to = -total * e);
+            for (target, d) in targets[start..end].iter().zip(&d[start..end]) {
+                head.row(target.token as usize, weight);
+                math::add_scaled(to, *d, weight);
+            }
+        },
+    );
+}
+
+impl Space {
+    fn prepare(&mut self, format: Format) -> (&mut Rows, &mut [Part]) {
+        let same = matches!(
+            (&self.hidden, format),
+            (Some(Rows::F32 { .. }), Format::F32) | (Some(Rows::Bf16(_)), Format::Bf16)
+        );
+        if !same {
+            self.hidden = None;
+            self.parts = (0..STRETCHES).map(|_| Part::new(format)).collect();
+        }
+        (self.hidden.get_or_insert_with(|| Rows::new(format)), &mut self.parts)
+    }
+}
+
+impl Part {
+    fn new(format: Format) -> Self {
+        Part {
+            rows: Vec::new(),
+            picked: Vec::new(),
+            expected: Panels::default(),
+            logits: Panels::default(),
+            weights: Rows::new(format),
+            unpacked: Unpacked {
+                values: Vec::new(),
+                forward: Right::new(format),
+                backward: Right::new(format),
+            },
+        }
+    }
+
+    /// The whole stretch.
+    fn run(&mut self, head: &impl Head, block: &Block<'_>, stretch: Range<usize>) {
+        let (n, format) = (block.hidden.shape().0, head.format());
+        self.rows.clear();
+        self.rows.resize(n, Running::EMPTY);
+        self.picked.clear();
+        if block.expected {
+            self.expected.reset(format, n, head.width());
+        }
+        for start in stretch.clone().step_by(COLUMNS) {
+            let columns = start..(start + COLUMNS).min(stretch.end);
+            let Part { rows, picked, expected, logits, weights, unpacked } = self;
+            let piece = head.piece(columns.clone(), unpacked);
+            logits.reset(format, n, columns.len());
+            let (factor, at) = piece.forward;
+            logits.product(Into::Set, at, &[(block.hidden, factor)], Team::One);
+            for (i, target) in block.targets.iter().enumerate() {
+                let token = target.token as usize;
+                if columns.contains(&token) {
+                    picked.push((i, logits.get(target.row - block.first, token - start)));
+                }
+            }
+            let into = if start == stretch.start { Into::Set } else { Into::Add };
+            for (i, running) in rows.iter_mut().enumerate() {
+                let factor = soften(logits, i, start, running, format == Format::Bf16);
+                if factor != 1.0 && block.expected && into == Into::Add {
+                    expected.row_mut(i).for_each(|(_, piece)| scale(piece, factor));
+                }
+            }
+            if block.expected {
+                weights.reset(n, columns.len());
+                weights.put_panels(0, logits);
+                expected.product(into, 0, &[(weights, piece.backward)], Team::One);
+            }
         }
     }
 }
 
-/// `∂L/∂hidden [N, C]` for `d[i] = ∂L/∂log_prob` of target `i`. The head is frozen and gets no gradient.
-pub fn backward(head: &impl Head, hidden: &[f32], targets: &[Target], d: &[f32]) -> Vec<f32> {
-    assert_eq!(targets.len(), d.len());
-    let (c, v) = (head.width(), head.vocab());
-    let mut dhidden = vec![0.0; hidden.len()];
-    for (rows, range) in chunks(targets, hidden.len() / c, rows_per_chunk(head)) {
-        let mut dlogits = head.logits(&hidden[rows.start * c..rows.end * c]);
-        let (targets, d) = (&targets[range.clone()], &d[range]);
-        dlogits.par_chunks_exact_mut(v).enumerate().for_each(|(i, row)| {
-            let start = targets.partition_point(|t| t.row < rows.start + i);
-            let end = targets.partition_point(|t| t.row <= rows.start + i);
-            softmax_scaled(row, d[start..end].iter().sum());
-            for (target, d) in targets[start..end].iter().zip(&d[start..end]) {
-                row[target.token as usize] += d;
-            }
-        });
-        head.backward(&mut dhidden[rows.start * c..rows.end * c], &dlogits);
+/// Takes row `i` of a block of logits, whose first column is token `start`, into `running` and makes weights of it. Gives the
+/// factor that brings earlier sums to the new maximum.
+fn soften(logits: &mut Panels, i: usize, start: usize, running: &mut Running, round: bool) -> f32 {
+    let mut top = running.top;
+    for (_, piece) in logits.row(i) {
+        top = largest(piece, top);
     }
-    dhidden
+    let mut factor = 1.0;
+    if top > running.top {
+        let place = logits
+            .row(i)
+            .find_map(|(column, piece)| piece.iter().position(|&x| x == top).map(|at| column + at));
+        running.best = start + place.unwrap_or(0);
+        factor = (running.top - top).exp();
+        running.sum *= factor;
+        running.rounded *= factor;
+        running.top = top;
+    }
+    let mut sums = [[0.0; math::LANES]; 2];
+    for (_, piece) in logits.row_mut(i) {
+        weigh(piece, top, round, &mut sums);
+    }
+    running.sum += sums[0].iter().sum::<f32>();
+    running.rounded += sums[1].iter().sum::<f32>();
+    factor
+}
+
+crate::dispatched! {
+    /// The largest of `row` and `floor`.
+    pub fn largest / largest_on (row: &[f32], floor: f32) -> f32 {
+        let top = math::max(row);
+        if top > floor { top } else { floor }
+    }
+}
+
+crate::dispatched! {
+    /// `row[i] *= factor`.
+    pub fn scale / scale_on (row: &mut [f32], factor: f32) {
+        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+crate::dispatched! {
+    /// Replaces logits by `e^(logit − top)`, rounded to bf16 where a product will do so, and adds both to the lanes of `sums`.
+    pub fn weigh / weigh_on (row: &mut [f32], top: f32, round: bool, sums: &mut [[f32; math::LANES]; 2]) {
+        let [exact, rounded] = sums;
+        for chunk in row.chunks_mut(math::LANES) {
+            for (lane, x) in chunk.iter_mut().enumerate() {
+                let weight = exp(*x - top);
+                exact[lane] += weight;
+                // To nearest, ties to even: weights are finite and not below zero.
+                let bits = weight.to_bits();
+                let near = f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000);
+                let value = if round { near } else { weight };
+                rounded[lane] += value;
+                *x = value;
+            }
+        }
+    }
+}
+
+/// The sums of all stretches for each of `rows` rows, relative to the largest logit of all.
+fn merge(parts: &[Part], rows: usize) -> Vec<Running> {
+    let row = |i: usize| {
+        let mut all = Running::EMPTY;
+        for part in parts {
+            let Running { top, best, .. } = part.rows[i];
+            if top > all.top {
+                (all.top, all.best) = (top, best);
+            }
+        }
+        for part in parts {
+            let Running { top, sum, rounded, .. } = part.rows[i];
+            if sum != 0.0 {
+                let factor = (top - all.top).exp();
+                all.sum += factor * sum;
+                all.rounded += factor * rounded;
+            }
+        }
+        all
+    };
+    (0..rows).map(row).collect()
+}
+
+/// The expected row of the weight at row `i` of a block.
+fn gather(parts: &[Part], merged: &Running, i: usize, to: &mut [f32]) {
+    to.fill(0.0);
+    for part in parts {
+        let Running { top, sum, .. } = part.rows[i];
+        let factor = (top - merged.top).exp() / merged.rounded;
+        if sum == 0.0 || factor == 0.0 {
+            continue;
+        }
+        for (column, piece) in part.expected.row(i) {
+            math::add_scaled(&mut to[column..column + piece.len()], factor, piece);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
-    use underdog_testkit::{assert_gradient, hashed_values};
+    use crate::amx::{self, Packed};
+    use crate::matmul::{Mat, Threads};
+    use underdog_testkit::{assert_gradient, hashed_values, relative_error};
 
     /// A head with a row-major weight `[V, C]`.
     struct Plain {
         weight: Vec<f32>,
+        packed: Option<Packed>,
         width: usize,
+    }
+
+    impl Plain {
+        fn new(weight: Vec<f32>, width: usize, format: Format) -> Self {
+            let view = Mat::new(&weight, weight.len() / width, width);
+            let packed = (format == Format::Bf16).then(|| Packed::pack(view.t()));
+            Plain { weight, packed, width }
+        }
     }
 
     impl Head for Plain {
@@ -139,50 +393,128 @@ mod tests {
             self.weight.len() / self.width
         }
 
-        fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-            let (rows, v) = (hidden.len() / self.width, self.vocab());
-            let mut logits = vec![0.0; rows * v];
-            let weight = Mat::new(&self.weight, v, self.width);
-            let out = MatMut::new(&mut logits, rows, v);
-            matmul(out, Into::Set, 1.0, Mat::new(hidden, rows, self.width), weight.t(), Threads::All);
-            logits
+        fn format(&self) -> Format {
+            if self.packed.is_some() { Format::Bf16 } else { Format::F32 }
         }
 
-        fn backward(&self, dhidden: &mut [f32], dlogits: &[f32]) {
-            let (rows, v) = (dhidden.len() / self.width, self.vocab());
-            let weight = Mat::new(&self.weight, v, self.width);
-            let out = MatMut::new(dhidden, rows, self.width);
-            matmul(out, Into::Add, 1.0, Mat::new(dlogits, rows, v), weight, Threads::All);
+        fn piece<'a>(&'a self, range: Range<usize>, unpacked: &'a mut Unpacked) -> Piece<'a> {
+            let (width, vocab) = (self.width, self.vocab());
+            let Some(packed) = &self.packed else {
+                let part = &self.weight[range.start * width..range.end * width];
+                return Piece {
+                    forward: (Factor::F32(Mat::new(&self.weight, vocab, width).t()), range.start),
+                    backward: Factor::F32(Mat::new(part, range.len(), width)),
+                };
+            };
+            let Right::Bf16(back) = &mut unpacked.backward else { unreachable!("of the head's format") };
+            packed.transpose_into(range.clone(), back, Threads::One);
+            Piece { forward: (Factor::Bf16(packed), range.start), backward: Factor::Bf16(back) }
         }
+
+        fn row(&self, token: usize, to: &mut [f32]) {
+            to.copy_from_slice(&self.weight[token * self.width..][..self.width]);
+        }
+    }
+
+    fn targets(all: &[(usize, u32)]) -> Vec<Target> {
+        all.iter().map(|&(row, token)| Target { row, token }).collect()
+    }
+
+    /// log p of a target by the definition, in f64.
+    fn log_prob(weight: &[f32], c: usize, h: &[f64], t: &Target) -> f64 {
+        let logit = |j: usize| -> f64 { (0..c).map(|i| h[t.row * c + i] * weight[j * c + i] as f64).sum() };
+        let all: Vec<f64> = (0..weight.len() / c).map(logit).collect();
+        let top = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        all[t.token as usize] - top - all.iter().map(|l| (l - top).exp()).sum::<f64>().ln()
     }
 
     #[test]
     fn log_probs_and_their_gradient_follow_the_definition() {
-        let (n, c, v) = (5, 4, 11);
-        let (weight, hidden) = (hashed_values(5, 0, v * c, 3.0), hashed_values(5, 1, n * c, 3.0));
-        let head = Plain { weight: weight.clone(), width: c };
-        let target = |row, token| Target { row, token };
-        let targets = [target(0, 3), target(2, 10), target(2, 0), target(2, 0), target(4, 7)];
-        let d = [0.5, -1.0, 2.0, 0.25, 1.5];
-        let log_prob = |h: &[f64], t: &Target| -> f64 {
-            let logit =
-                |j: usize| -> f64 { (0..c).map(|i| h[t.row * c + i] * weight[j * c + i] as f64).sum() };
-            logit(t.token as usize) - (0..v).map(|j| logit(j).exp()).sum::<f64>().ln()
-        };
-        let wide: Vec<f64> = hidden.iter().map(|&x| x as f64).collect();
-        for (score, t) in forward(&head, &hidden, &targets).iter().zip(&targets) {
-            assert!((score.log_prob as f64 - log_prob(&wide, t)).abs() < 1e-5, "{t:?}");
+        // The second shape has several blocks of columns in a stretch and two blocks of rows.
+        for (n, c, v, scale) in [(5, 4, 11, 3.0), (300, 3, 8 * 600 + 7, 9.0)] {
+            let (weight, hidden) = (hashed_values(5, 0, v * c, 3.0), hashed_values(5, 1, n * c, scale));
+            let head = Plain::new(weight.clone(), c, Format::F32);
+            let targets = targets(&[(0, 3), (2, 10), (2, 0), (2, 0), (4, 7), (n - 1, v as u32 - 1)]);
+            let d = [0.5, -1.0, 2.0, 0.25, 1.5, -0.7];
+            let wide: Vec<f64> = hidden.iter().map(|&x| x as f64).collect();
+            let (mut expected, mut space) = (Vec::new(), Space::default());
+            for round in 0..2 {
+                let scores = forward(&head, &hidden, &targets, Some(&mut expected), &mut space);
+                for (score, t) in scores.iter().zip(&targets) {
+                    let want = log_prob(&weight, c, &wide, t);
+                    let error = (score.log_prob as f64 - want).abs();
+                    assert!(error < 1e-5 * want.abs().max(1.0), "{t:?}, round {round}: {error}");
+                }
+            }
+            let mut got = vec![f32::NAN; n * c];
+            backward(&head, &expected, &targets, &d, &mut got);
+            let mut rows = vec![0, 2, 4, n - 1];
+            rows.dedup();
+            assert!(
+                got.chunks(c).enumerate().all(|(i, row)| rows.contains(&i) || row.iter().all(|&x| x == 0.0))
+            );
+            let of = |x: &[f32]| rows.iter().flat_map(|r| x[r * c..(r + 1) * c].to_vec()).collect::<Vec<_>>();
+            assert_gradient("hidden", &of(&got), &of(&hidden), |h| {
+                let place = |t: &Target| rows.iter().position(|&r| r == t.row).unwrap_or(0);
+                let at = |t: &Target| log_prob(&weight, c, h, &Target { row: place(t), token: t.token });
+                targets.iter().zip(&d).map(|(t, d)| at(t) * *d as f64).sum()
+            });
         }
-        let got = backward(&head, &hidden, &targets, &d);
-        assert_gradient("hidden", &got, &hidden, |h| {
-            targets.iter().zip(&d).map(|(t, d)| log_prob(h, t) * *d as f64).sum()
-        });
+    }
+
+    /// In bf16 the gradient of a target that is all but certain is small, and right in proportion: nothing of the size of a row
+    /// of the weight is rounded away.
+    #[test]
+    fn in_bf16_results_stay_close_to_f32_even_for_certain_targets() {
+        if !amx::available() {
+            println!("this machine has no AMX: bf16 is not run here");
+            return;
+        }
+        let (n, c, v) = (70, 64, 2_500);
+        let round =
+            |x: Vec<f32>| x.iter().map(|&x| crate::bf16::widen(crate::bf16::round(x))).collect::<Vec<_>>();
+        let weight = round(hashed_values(6, 0, v * c, 1.0));
+        for scale in [1.0, 4.0] {
+            let mut hidden = hashed_values(6, 1, n * c, 0.2);
+            let all: Vec<Target> = (0..n).map(|row| Target { row, token: (row * 31 % v) as u32 }).collect();
+            for (h, t) in hidden.chunks_exact_mut(c).zip(&all) {
+                let w = &weight[t.token as usize * c..][..c];
+                h.iter_mut().zip(w).for_each(|(h, w)| *h += scale * 0.2 * w);
+            }
+            let hidden = round(hidden);
+            let run = |format| {
+                let head = Plain::new(weight.clone(), c, format);
+                let (mut expected, mut space) = (Vec::new(), Space::default());
+                let scores = forward(&head, &hidden, &all, Some(&mut expected), &mut space);
+                let mut dhidden = vec![0.0; n * c];
+                backward(&head, &expected, &all, &vec![1.0; n], &mut dhidden);
+                (scores, dhidden)
+            };
+            let ((want, exact), (got, rounded)) = (run(Format::F32), run(Format::Bf16));
+            for (want, got) in want.iter().zip(&got) {
+                assert!((want.log_prob - got.log_prob).abs() < 1e-4, "{want:?} {got:?}");
+                assert_eq!(want.is_top, got.is_top);
+            }
+            for (row, (got, want)) in rounded.chunks(c).zip(exact.chunks(c)).enumerate() {
+                let error = relative_error(got, want);
+                assert!(error < 1e-2, "scale {scale}, row {row}: {error}");
+            }
+        }
     }
 
     #[test]
     fn the_top_token_is_named() {
-        let head = Plain { weight: vec![1.0, 2.0, 3.0], width: 1 };
-        let scores = forward(&head, &[1.0], &[Target { row: 0, token: 1 }, Target { row: 0, token: 2 }]);
-        assert_eq!((scores[0].is_top, scores[1].is_top), (false, true));
+        let head = Plain::new(vec![1.0, 3.0, 2.0, 3.0], 1, Format::F32);
+        let all = targets(&[(0, 1), (0, 2), (0, 3)]);
+        let scores = forward(&head, &[1.0], &all, None, &mut Space::default());
+        let tops: Vec<bool> = scores.iter().map(|s| s.is_top).collect();
+        assert_eq!(tops, [true, false, false], "the first of equals");
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let head = Plain::new(vec![1.0, 3.0, 2.0, 3.0], 1, Format::F32);
+        let scores = forward(&head, &[f32::NAN], &targets(&[(0, 1)]), None, &mut Space::default());
+        assert!(scores[0].log_prob.is_nan());
     }
 }

@@ -32,13 +32,13 @@ pub struct Available {
 /// The planned peak of a run, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Planned {
-    /// Frozen weights in every form that training needs.
+    /// Frozen weights.
     pub weights: usize,
     /// The adapter, its gradient, the optimiser's two moments and the packed forms of a step.
     pub adapter: usize,
     /// What the forward pass of the largest part keeps for its backward pass.
     pub activations: usize,
-    /// Scratch of that part, logits of a chunk, and the process itself.
+    /// Scratch of that part, and the process itself.
     pub workspace: usize,
 }
 
@@ -150,7 +150,7 @@ fn of(
     // Values, gradient, two moments in f32; four packed forms in the format of the products.
     let packed = if transformer.format() == Format::Bf16 { 8 } else { 16 };
     Ok(Planned {
-        weights: transformer.training_bytes(),
+        weights: transformer.weight_bytes(),
         adapter: lora * (16 + packed),
         // Buffers that grow take an eighth more than they need.
         activations: activations + activations / 8,

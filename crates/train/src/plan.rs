@@ -5,8 +5,8 @@ use crate::data::Example;
 use underdog_model::transformer::Keep;
 use underdog_model::tree::{Forest, Sequence};
 
-/// Computing gate and up again costs about this share of a step's arithmetic on top.
-const RECOMPUTE_COST: f64 = 0.25;
+/// What may be kept, and the share of a step's time that computing the rest again costs on top.
+const LEVELS: [(Keep, f64); 3] = [(Keep::All, 0.0), (Keep::WithoutMlp, 0.12), (Keep::Inputs, 0.35)];
 
 /// The split of one step.
 #[derive(Clone, Debug)]
@@ -24,20 +24,22 @@ impl Plan {
     }
 }
 
-/// Splits a step's rows so that activations stay within `memory` bytes; a single row that needs more goes alone.
-/// `bytes_per_token` says what a forward pass keeps.
+/// Splits a step's rows so that activations stay within `memory` bytes, the cheapest way; a single row that needs more goes
+/// alone and keeps as little as there is. `bytes_per_token` says what a forward pass keeps.
 pub fn plan(bytes_per_token: impl Fn(Keep) -> usize, rows: &[&Example], memory: usize) -> Plan {
-    let with = |keep: Keep| {
-        let parts = split(rows, memory / bytes_per_token(keep));
-        Plan { parts, keep }
-    };
-    let (all, less) = (with(Keep::All), with(Keep::WithoutMlp));
-    let cost = less.tree_tokens() as f64 * (1.0 + RECOMPUTE_COST);
-    if all.tree_tokens() as f64 <= cost && all.largest() * bytes_per_token(Keep::All) <= memory {
-        all
-    } else {
-        less
+    let mut best: Option<(f64, Plan)> = None;
+    for (keep, cost) in LEVELS {
+        let bytes = bytes_per_token(keep);
+        let plan = Plan { parts: split(rows, memory / bytes), keep };
+        let cost = plan.tree_tokens() as f64 * (1.0 + cost);
+        let fits = plan.largest() * bytes <= memory;
+        if best.as_ref().is_none_or(|(least, _)| cost < *least) && fits {
+            best = Some((cost, plan));
+        } else if best.is_none() && keep == Keep::Inputs {
+            return plan;
+        }
     }
+    best.map(|(_, plan)| plan).expect("the last level is taken where no other fits")
 }
 
 impl Plan {
@@ -87,5 +89,26 @@ mod tests {
         assert_eq!(sizes(1000), [(6, 50 + 6 * 7)]);
         assert_eq!(sizes(70), [(2, 64), (2, 64), (2, 64)]);
         assert_eq!(sizes(1), [(1, 57); 6], "a row that does not fit goes alone");
+    }
+
+    #[test]
+    fn no_more_is_computed_again_than_the_memory_asks_for() {
+        let examples: Vec<Example> = (0..6).map(|i| example(9, 10 + i)).collect();
+        let rows: Vec<&Example> = examples.iter().collect();
+        let bytes = |keep| match keep {
+            Keep::All => 100,
+            Keep::WithoutMlp => 50,
+            Keep::Inputs => 10,
+        };
+        let chosen = |memory| {
+            let plan = plan(bytes, &rows, memory);
+            (plan.keep, plan.parts.len())
+        };
+        assert_eq!(chosen(92 * 100), (Keep::All, 1));
+        // Two parts would compute the shared prompt twice.
+        assert_eq!(chosen(91 * 100), (Keep::WithoutMlp, 1));
+        assert_eq!(chosen(91 * 50), (Keep::Inputs, 1));
+        assert_eq!(chosen(91 * 10), (Keep::Inputs, 2));
+        assert_eq!(chosen(57 * 10 - 1), (Keep::Inputs, 6), "what fits nowhere keeps the least");
     }
 }

@@ -95,6 +95,10 @@ impl Kept {
 
 /// Makes it `len` values long, growing by an eighth at least, not to twice the size: most of the memory of a step is here.
 fn resize<T: Clone>(values: &mut Vec<T>, len: usize, value: T) {
+    if len == 0 {
+        // Another step kept more; its memory is needed elsewhere.
+        *values = Vec::new();
+    }
     if len > values.capacity() {
         values.clear();
         let room = if values.capacity() > 0 { len / 8 } else { 0 };
@@ -156,7 +160,9 @@ pub struct Activations {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Widths {
     /// C.
-    pub width: usize,
+    pub x: usize,
+    /// C, where the MLP's input is kept.
+    pub middle: usize,
     /// H·D.
     pub q: usize,
     /// G·D.
@@ -174,7 +180,7 @@ pub struct Widths {
 impl Widths {
     /// Bytes that a row takes in one layer.
     pub fn bytes(&self, format: Format) -> usize {
-        let values = 2 * self.width + 2 * self.q + 2 * self.kv + 2 * self.post + 2 * self.ffn;
+        let values = self.x + self.middle + 2 * self.q + 2 * self.kv + 2 * self.post + 2 * self.ffn;
         let size = if format == Format::F32 { 4 } else { 2 };
         values * size + 4 * (self.heads + self.rank.iter().sum::<usize>())
     }
@@ -201,15 +207,15 @@ impl Activations {
 
     /// Room for `rows` rows; memory that is there already is used again.
     pub fn resize(&mut self, rows: usize, widths: &Widths) {
-        let Widths { width, q, kv, heads, post, ffn, rank } = *widths;
+        let Widths { x, middle, q, kv, heads, post, ffn, rank } = *widths;
         for (kept, width) in [
-            (&mut self.x, width),
+            (&mut self.x, x),
             (&mut self.q, q),
             (&mut self.k, kv),
             (&mut self.v, kv),
             (&mut self.out, q),
             (&mut self.o, post),
-            (&mut self.middle, width),
+            (&mut self.middle, middle),
             (&mut self.gate, ffn),
             (&mut self.up, ffn),
             (&mut self.down, post),

@@ -27,7 +27,7 @@ const COLUMNS: usize = 512;
 pub struct Scope<'a> {
     pub weights: &'a LayerWeights,
     /// Weights that many rows meet in another form than they lie in.
-    pub unpacked: Unpacked,
+    pub unpacked: Option<&'a Unpacked>,
     pub pairs: Option<&'a LayerPairs>,
     pub dropout: Option<Dropout>,
     pub angles: &'a Angles,

@@ -6,7 +6,7 @@ use super::{LayerWeights, Transformer};
 use crate::linear::Precision;
 use crate::lora::Module;
 use underdog_tensor::block::Format;
-use underdog_tensor::cross_entropy::CHUNK;
+use underdog_tensor::cross_entropy;
 
 /// Rows of a group's scratch that are as wide as the layer, and those that are as wide as a slice of the MLP.
 const NARROW: usize = 10;
@@ -23,29 +23,22 @@ pub struct StepSize {
 }
 
 impl Transformer {
-    /// Bytes of all weights as training holds them: in bf16 once for each way.
-    pub fn training_bytes(&self) -> usize {
-        let layer =
-            |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).training_bytes()).sum::<usize>();
-        let embedding = self.embedding.as_ref().map_or(0, |e| e.bytes());
-        embedding + self.head.training_bytes() + self.layers.iter().map(layer).sum::<usize>()
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.embedding.as_ref().map_or(0, |e| e.bytes()) + self.matrix_bytes()
     }
 
     /// Bytes that a step takes beside weights, adapter and what [`Transformer::bytes_per_token`] counts.
     pub fn scratch_bytes(&self, size: StepSize) -> usize {
         let c = &self.config;
-        let (q, kv) = (c.heads * c.head_size, c.kv_heads * c.head_size);
-        let row = 3 * c.width + 5 * q + 6 * kv;
-        let head = 5 * size.targets * c.width;
+        // Final hidden states, normed ones, expected rows of the head and gradients of all three.
+        let head = 6 * size.targets * c.width;
         let groups = GROUPS.min(size.tokens.div_ceil(BLOCK).max(1));
         let work = groups * BLOCK.min(size.tokens) * (NARROW * c.width + WIDE * c.ffn);
-        // Logits of a chunk, what the product writes before it is put together, and the same on the way back.
-        let logits = 3 * CHUNK.min((size.targets * c.vocab).max(4 * c.vocab));
-        4 * (size.tokens * row + head + work + logits) + self.unpacked_bytes()
+        4 * (head + work) + cross_entropy::scratch_bytes(c.width) + self.unpacked_bytes()
     }
 
-    /// What weights take for a moment: in blocks, a layer of them unpacked and one matrix on its way; in bf16, the largest on its
-    /// way to the form for gradients.
+    /// What weights take for a moment: a layer of them unpacked or transposed, and where they lie in blocks one matrix on its way.
     fn unpacked_bytes(&self) -> usize {
         let values = |l: &LayerWeights, m| {
             let (input, output) = l.linear(m).shape();
@@ -57,7 +50,7 @@ impl Transformer {
         let matrix = self.layers.iter().map(largest).max().unwrap_or(0);
         match (self.precision, self.precision.format()) {
             (Precision::F32, _) => 0,
-            (Precision::Bf16, _) => 4 * self.config.width * self.config.vocab,
+            (Precision::Bf16, _) => 2 * layer,
             (Precision::Native, Format::F32) => 8 * layer + 8 * matrix,
             (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix,
         }

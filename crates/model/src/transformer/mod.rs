@@ -24,7 +24,7 @@ use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::Heads;
 use underdog_tensor::block::Format;
-use underdog_tensor::cross_entropy::{self, Head, Score, Target};
+use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::pool::Pool;
 use underdog_tensor::{norm, rope::Angles};
@@ -151,8 +151,10 @@ pub enum Keep {
     /// All products but those that a norm follows: `train`'s plan says how many bytes a token takes. Norms and other
     /// elementwise work are done again.
     All,
-    /// All but gate and up: about half the memory, a quarter more arithmetic.
+    /// All but gate and up: about half the memory, an eighth more time.
     WithoutMlp,
+    /// What goes into each layer: a tenth of the memory; every layer is computed again, a third more time.
+    Inputs,
 }
 
 /// How a training step runs.
@@ -171,7 +173,17 @@ pub struct Workspace {
     layers: Vec<Activations>,
     attended: Attended,
     work: Vec<Work>,
+    unpacked: Unpacked,
     x: Vec<f32>,
+    /// The activations of a layer that is computed again, and what went into it.
+    again: Option<Activations>,
+    input: Vec<f32>,
+    /// Of the head.
+    head: cross_entropy::Space,
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    expected: Vec<f32>,
+    dhidden: Vec<f32>,
 }
 
 /// The record of a forward pass, whose activations lie in the workspace.
@@ -179,9 +191,8 @@ pub struct Workspace {
 pub struct Tape {
     batch: Batch,
     angles: Vec<Angles>,
-    /// Rows that carry a target, in order, and their final hidden states `[N, C]` before the last norm.
+    /// Rows that carry a target, in order.
     rows: Vec<usize>,
-    hidden: Vec<f32>,
     targets: Vec<Target>,
     options: StepOptions,
 }
@@ -200,6 +211,7 @@ impl Workspace {
         if !same {
             self.layers = model.layers.iter().map(|_| Activations::new(format)).collect();
             self.work = (0..kept::GROUPS).map(|_| Work::new(format)).collect();
+            self.again = None;
         }
     }
 }
@@ -287,7 +299,7 @@ impl Transformer {
         let (groups, team) = Scope::deal(pass.batch.tokens.len(), &self.pool);
         Scope {
             weights: &self.layers[index],
-            unpacked: Unpacked::default(),
+            unpacked: None,
             pairs: lora.map(|lora| lora.layer(index, pass.format)),
             dropout: None,
             angles: &pass.angles[self.config.layers[index].rope],
@@ -314,17 +326,28 @@ impl Transformer {
         self.precision
     }
 
-    /// Bytes that a step keeps for one token, with an adapter of this rank on all products.
+    /// Bytes that a step holds for one token, with an adapter of this rank on all products: what is kept in all layers, and
+    /// what the layer at work takes.
     pub fn bytes_per_token(&self, keep: Keep, rank: usize) -> usize {
-        self.widths(keep, [rank; 7]).bytes(self.precision.format()) * self.layers.len()
+        let Config { width, heads, kv_heads, head_size, .. } = self.config;
+        let format = self.precision.format();
+        let kept = self.widths(keep, [rank; 7]).bytes(format) * self.layers.len();
+        let (q, kv) = (heads * head_size, kv_heads * head_size);
+        // The residual stream and its gradient, attention's rows and their gradients, keys and values as tiles and as sums.
+        let passing = 4 * (2 * width + 4 * q + 12 * kv);
+        let again = if keep == Keep::Inputs { self.widths(Keep::All, [rank; 7]).bytes(format) } else { 0 };
+        kept + passing + again
     }
 
     fn widths(&self, keep: Keep, rank: [usize; 7]) -> Widths {
         let Config { width, heads, kv_heads, head_size, post_norms, ffn, .. } = self.config;
+        if keep == Keep::Inputs {
+            return Widths { x: width, heads, ..Widths::default() };
+        }
         let (q, kv) = (heads * head_size, kv_heads * head_size);
         let post = if post_norms { width } else { 0 };
         let ffn = if keep == Keep::All { ffn } else { 0 };
-        Widths { width, q, kv, heads, post, ffn, rank }
+        Widths { x: width, middle: width, q, kv, heads, post, ffn, rank }
     }
 
     /// One [`Score`] for each of the forest's targets, and the tape for [`Transformer::backward`].
@@ -339,9 +362,10 @@ impl Transformer {
         let pass = self.pass(&batch, self.precision.format());
         self.embed(&batch.tokens, &mut space.x);
         space.prepare(self, pass.format);
-        let Workspace { layers, attended, work, x } = space;
+        let Workspace { layers, attended, work, unpacked, x, head, hidden, normed, expected, .. } = space;
         for (index, kept) in layers.iter_mut().enumerate() {
-            let unpacked = Unpacked::forward(&self.layers[index], pass.format);
+            unpacked.forward(&self.layers[index], pass.format);
+            let unpacked = Some(&*unpacked);
             let scope = Scope { dropout: options.dropout, unpacked, ..self.scope(index, &pass, lora) };
             kept.resize(batch.tokens.len(), &self.widths(options.keep, Module::ALL.map(|m| scope.rank(m))));
             scope.forward(x, kept, None, attended, work);
@@ -350,9 +374,12 @@ impl Transformer {
         let rows = target_rows(forest);
         let place = |t: &Target| Target { row: rows.partition_point(|&r| r < t.row), token: t.token };
         let targets: Vec<Target> = forest.targets().iter().map(place).collect();
-        let hidden = gather(x, &rows, self.config.width);
-        let scores = cross_entropy::forward(&self.head, &self.normed(&hidden), &targets);
-        (scores, Tape { batch, angles, rows, hidden, targets, options })
+        gather(x, &rows, self.config.width, hidden);
+        normed.resize(hidden.len(), 0.0);
+        norm::forward(normed, hidden, &self.final_norm, self.config.norm_eps);
+        let expected = lora.is_some().then_some(expected);
+        let scores = cross_entropy::forward(&self.head, normed, &targets, expected, head);
+        (scores, Tape { batch, angles, rows, targets, options })
     }
 
     /// Adds the gradient of the adapter to `gradients` (laid out as [`Lora::values`]) for `d[i] = ∂L/∂log_prob` of the
@@ -366,11 +393,26 @@ impl Transformer {
         space: &mut Workspace,
     ) {
         let c = self.config.width;
-        let Tape { batch, angles, rows, hidden, targets, options } = tape;
-        let dnormed = cross_entropy::backward(&self.head, &self.normed(&hidden), &targets, d);
-        let mut dhidden = vec![0.0; hidden.len()];
-        norm::backward(&mut dhidden, &hidden, &self.final_norm, self.config.norm_eps, &dnormed);
-        let Workspace { layers, attended, work, x: dx } = space;
+        let Tape { batch, angles, rows, targets, options } = tape;
+        let Workspace {
+            layers,
+            attended,
+            work,
+            unpacked,
+            x: dx,
+            hidden,
+            normed: dnormed,
+            expected,
+            dhidden,
+            again: again_kept,
+            input,
+            ..
+        } = space;
+        let again_kept = again_kept.get_or_insert_with(|| Activations::new(self.precision.format()));
+        cross_entropy::backward(&self.head, expected, &targets, d, dnormed);
+        dhidden.clear();
+        dhidden.resize(hidden.len(), 0.0);
+        norm::backward(dhidden, hidden, &self.final_norm, self.config.norm_eps, dnormed);
         dx.clear();
         dx.resize(batch.tokens.len() * c, 0.0);
         for (row, values) in rows.iter().zip(dhidden.chunks_exact(c)) {
@@ -378,10 +420,24 @@ impl Transformer {
         }
         let pass = Pass { batch: &batch, angles, format: self.precision.format() };
         for (index, kept) in layers.iter().enumerate().rev() {
-            let again = options.keep == Keep::WithoutMlp;
-            let unpacked = Unpacked::backward(&self.layers[index], pass.format, again);
+            let again: &[Module] = match options.keep {
+                Keep::All => &[],
+                Keep::WithoutMlp => &[Module::Gate, Module::Up],
+                Keep::Inputs => &Module::ALL,
+            };
+            unpacked.backward(&self.layers[index], pass.format, again);
+            let unpacked = Some(&*unpacked);
             let scope = Scope { dropout: options.dropout, unpacked, ..self.scope(index, &pass, Some(lora)) };
-            scope.backward(kept, dx, gradients, attended, work);
+            if options.keep == Keep::Inputs {
+                input.resize(batch.tokens.len() * c, 0.0);
+                kept.x.read(0, input);
+                again_kept
+                    .resize(batch.tokens.len(), &self.widths(Keep::All, Module::ALL.map(|m| scope.rank(m))));
+                scope.forward(input, again_kept, None, attended, work);
+                scope.backward(again_kept, dx, gradients, attended, work);
+            } else {
+                scope.backward(kept, dx, gradients, attended, work);
+            }
         }
     }
 
@@ -399,24 +455,22 @@ impl Transformer {
         let pass = self.pass(batch, if few { Format::F32 } else { self.precision.format() });
         self.embed(&batch.tokens, &mut space.x);
         space.prepare(self, pass.format);
-        let Workspace { attended, work, x, .. } = space;
+        let Workspace { attended, work, unpacked, x, .. } = space;
         let mut nothing = Activations::new(pass.format);
         for index in 0..self.layers.len() {
             let (keys, values) = &mut cache.layers[index];
             let store = layer::Store { keys, values, slots: &batch.slots };
             let mut scope = self.scope(index, &pass, lora);
             if !few {
-                scope.unpacked = Unpacked::forward(&self.layers[index], pass.format);
+                unpacked.forward(&self.layers[index], pass.format);
+                scope.unpacked = Some(&*unpacked);
             }
             scope.forward(x, &mut nothing, Some(store), attended, work);
         }
-        self.head.logits(&self.normed(&gather(x, want, self.config.width)))
-    }
-
-    fn normed(&self, hidden: &[f32]) -> Vec<f32> {
-        let mut normed = vec![0.0; hidden.len()];
-        norm::forward(&mut normed, hidden, &self.final_norm, self.config.norm_eps);
-        normed
+        let (mut hidden, mut normed) = (Vec::new(), vec![0.0; want.len() * self.config.width]);
+        gather(x, want, self.config.width, &mut hidden);
+        norm::forward(&mut normed, &hidden, &self.final_norm, self.config.norm_eps);
+        self.head.logits(&normed)
     }
 }
 
@@ -427,6 +481,7 @@ fn target_rows(forest: &Forest) -> Vec<usize> {
     rows
 }
 
-fn gather(x: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
-    rows.iter().flat_map(|r| &x[r * width..(r + 1) * width]).copied().collect()
+fn gather(x: &[f32], rows: &[usize], width: usize, to: &mut Vec<f32>) {
+    to.clear();
+    rows.iter().for_each(|r| to.extend_from_slice(&x[r * width..(r + 1) * width]));
 }

@@ -3,7 +3,7 @@
 
 use super::LayerWeights;
 use super::layer::Scope;
-use crate::linear::{Linear, ReadyPair, Way};
+use crate::linear::{ReadyPair, Way};
 use crate::lora::Module;
 use rayon::prelude::*;
 use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
@@ -11,28 +11,47 @@ use underdog_tensor::dropout::Dropout;
 use underdog_tensor::matmul::Into;
 use underdog_tensor::pool::Team;
 
-/// Weights of one layer that lie in blocks, unpacked for the rows of one pass, in the order of [`Module::ALL`].
+/// Weights of one layer in the form that the rows of one pass meet, where they lie otherwise, in the order of [`Module::ALL`].
+/// Buffers are used again from layer to layer.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    pub forward: [Option<Right>; 7],
-    pub backward: [Option<Right>; 7],
+    forward: [Option<Right>; 7],
+    backward: [Option<Right>; 7],
+    /// Which of them hold the layer's weight: others are ready as they lie.
+    is_forward: [bool; 7],
+    is_backward: [bool; 7],
 }
 
 impl Unpacked {
     /// What a forward pass needs.
-    pub fn forward(weights: &LayerWeights, format: Format) -> Self {
-        let forward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Forward));
-        Unpacked { forward, ..Unpacked::default() }
+    pub fn forward(&mut self, weights: &LayerWeights, format: Format) {
+        for module in Module::ALL {
+            self.one(weights, format, module, Way::Forward);
+        }
     }
 
-    /// What a backward pass needs; gate and up may be computed again.
-    pub fn backward(weights: &LayerWeights, format: Format, again: bool) -> Self {
-        let forward = Module::ALL.map(|module| {
-            let needed = again && matches!(module, Module::Gate | Module::Up);
-            needed.then(|| weights.linear(module).unpacked(format, Way::Forward)).flatten()
-        });
-        let backward = Module::ALL.map(|module| weights.linear(module).unpacked(format, Way::Backward));
-        Unpacked { forward, backward }
+    /// What a backward pass needs; some modules may be computed again.
+    pub fn backward(&mut self, weights: &LayerWeights, format: Format, again: &[Module]) {
+        again.iter().for_each(|&module| self.one(weights, format, module, Way::Forward));
+        Module::ALL.into_iter().for_each(|module| self.one(weights, format, module, Way::Backward));
+    }
+
+    fn one(&mut self, weights: &LayerWeights, format: Format, module: Module, way: Way) {
+        let i = module.index();
+        let (to, is) = match way {
+            Way::Forward => (&mut self.forward[i], &mut self.is_forward[i]),
+            Way::Backward => (&mut self.backward[i], &mut self.is_backward[i]),
+        };
+        *is = weights.linear(module).unpack(format, way, to.get_or_insert_with(|| Right::new(format)));
+    }
+
+    /// The module's weight, where it was unpacked.
+    fn get(&self, module: Module, way: Way) -> Option<&Right> {
+        let i = module.index();
+        match way {
+            Way::Forward => self.forward[i].as_ref().filter(|_| self.is_forward[i]),
+            Way::Backward => self.backward[i].as_ref().filter(|_| self.is_backward[i]),
+        }
     }
 }
 
@@ -171,14 +190,10 @@ impl Scope<'_> {
 
     /// A weight for the way at hand.
     pub fn weight(&self, module: Module, way: Way) -> Factor<'_> {
-        let Unpacked { forward, backward } = &self.unpacked;
-        let (unpacked, plain) = match way {
-            Way::Forward => (forward, Linear::forward as fn(&Linear) -> Factor<'_>),
-            Way::Backward => (backward, Linear::backward as fn(&Linear) -> Factor<'_>),
-        };
-        match &unpacked[module.index()] {
-            Some(unpacked) => unpacked.factor(),
-            None => plain(self.weights.linear(module)),
+        match (self.unpacked.and_then(|unpacked| unpacked.get(module, way)), way) {
+            (Some(unpacked), _) => unpacked.factor(),
+            (None, Way::Forward) => self.weights.linear(module).forward(),
+            (None, Way::Backward) => self.weights.linear(module).backward(),
         }
     }
 

@@ -15,7 +15,7 @@ mod tests;
 
 use crate::aligned::Aligned;
 use crate::bf16::{round, round_pair, round_pairs, round_row, widen};
-use crate::matmul::{Into, Mat};
+use crate::matmul::{Into, Mat, Threads};
 pub(crate) use kernel::Session;
 use rayon::prelude::*;
 
@@ -23,6 +23,8 @@ use rayon::prelude::*;
 pub const BLOCK: usize = 32;
 /// Values of the inner dimension in one tile.
 const DEPTH: usize = 32;
+/// Terms that one product may have: queries, keys and values with their low-rank parts are six.
+pub(crate) const TERMS: usize = 8;
 /// Values in one tile.
 pub(crate) const TILE: usize = 512;
 
@@ -196,11 +198,58 @@ impl Packed {
         }
     }
 
-    /// The transpose `[n, k]`, packed. Nothing is rounded again.
-    pub fn transposed(&self) -> Self {
-        let plain: Vec<f32> =
-            (0..self.k * self.n).into_par_iter().map(|i| self.get(i / self.n, i % self.n)).collect();
-        Packed::pack(Mat::new(&plain, self.k, self.n).t())
+    /// Makes `to` the transpose `[columns, k]` of some columns, whose range begins at a multiple of 32 and ends at one or at the
+    /// last column. Nothing is rounded again.
+    pub fn transpose_into(&self, columns: std::ops::Range<usize>, to: &mut Packed, threads: Threads) {
+        let end = columns.end;
+        assert!(columns.start.is_multiple_of(BLOCK) && (end.is_multiple_of(BLOCK) || end == self.n));
+        to.reset(columns.len(), self.k);
+        let size = 2 * to.depth() * TILE;
+        match threads {
+            Threads::One => {
+                to.data.chunks_mut(size).enumerate().for_each(|(i, to)| self.transpose_row(i, &columns, to));
+            }
+            Threads::All => {
+                let each = to.data.par_chunks_mut(size).with_min_len(2).enumerate();
+                each.for_each(|(i, to)| self.transpose_row(i, &columns, to));
+            }
+        }
+    }
+
+    /// Tiles of the transpose's columns from `32 · row` on: two columns of tiles, or one where the other is past the end.
+    fn transpose_row(&self, row: usize, columns: &std::ops::Range<usize>, to: &mut [u16]) {
+        let (depth, to_depth) = (self.depth(), columns.len().div_ceil(DEPTH));
+        let mut spare = [[0; TILE]; 2];
+        for line in 0..to_depth {
+            let first = columns.start / 16 + 2 * line;
+            let tile = |column: usize| {
+                // A column of tiles past the end is padding of the transpose, or another block's.
+                let inside = column * 16 < columns.end;
+                let at = (column * depth + row) * TILE;
+                self.data.get(at..at + TILE).filter(|_| inside).and_then(|tile| tile.first_chunk::<TILE>())
+            };
+            let zeros = [0; TILE];
+            let from = [first, first + 1].map(|column| tile(column).unwrap_or(&zeros));
+            let (low, high) = spare.split_at_mut(1);
+            transpose_tiles([&mut low[0], &mut high[0]], from);
+            for (half, tile) in spare.iter().enumerate() {
+                let at = (half * to_depth + line) * TILE;
+                if let Some(to) = to.get_mut(at..at + TILE) {
+                    to.copy_from_slice(tile);
+                }
+            }
+        }
+    }
+
+    /// Column `j`, `[k]`: a row of the weight whose transpose this is.
+    pub fn column(&self, j: usize, to: &mut [f32]) {
+        assert!(j < self.n && to.len() == self.k);
+        let tiles = &self.data[j / 16 * self.depth() * TILE..];
+        for (tile, to) in tiles.chunks_exact(TILE).zip(to.chunks_mut(DEPTH)) {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = widen(tile[i / 2 * 32 + j % 16 * 2 + i % 2]);
+            }
+        }
     }
 
     /// Element (row, column).
@@ -216,6 +265,27 @@ impl Packed {
 
     fn depth(&self) -> usize {
         self.k.div_ceil(DEPTH)
+    }
+}
+
+/// See [`crate::bf16::wide::transpose_tiles`].
+fn transpose_tiles(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::cpu::has_wide_bf16() {
+        // SAFETY: the CPU was just asked for these instructions.
+        return unsafe { crate::bf16::wide::transpose_tiles(to, from) };
+    }
+    transpose_tiles_plain(to, from);
+}
+
+/// [`transpose_tiles`] value by value.
+fn transpose_tiles_plain(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
+    let place = |row: usize, column: usize| (column / 16, row / 2 * 32 + column % 16 * 2 + row % 2);
+    for row in 0..DEPTH {
+        for column in 0..DEPTH {
+            let ((tile, at), (from_tile, from_at)) = (place(row, column), place(column, row));
+            to[tile][at] = from[from_tile][from_at];
+        }
     }
 }
 
@@ -259,21 +329,23 @@ pub fn panel(c: &mut [f32], width: usize, into: Into, column: usize, terms: &[(&
     let padded = rows.next_multiple_of(BLOCK);
     assert!(width.is_multiple_of(BLOCK) && c.len() == padded * width && column.is_multiple_of(BLOCK));
     let session = Session::begin();
-    let mut views = Vec::with_capacity(terms.len());
+    let mut views = [Term { a: &[], b: &[], depth: 0 }; TERMS];
+    let views = &mut views[..terms.len()];
     for (j, start) in (column..n.min(column + width)).step_by(BLOCK).enumerate() {
         for row in (0..rows).step_by(BLOCK) {
-            views.clear();
-            views.extend(terms.iter().map(|(a, b)| Term {
-                a: &a.data[row / 16 * a.depth() * TILE..],
-                b: &b.data[start / 16 * b.depth() * TILE..],
-                depth: a.depth(),
-            }));
+            for (view, (a, b)) in views.iter_mut().zip(terms) {
+                *view = Term {
+                    a: &a.data[row / 16 * a.depth() * TILE..],
+                    b: &b.data[start / 16 * b.depth() * TILE..],
+                    depth: a.depth(),
+                };
+            }
             let c = &mut c[row * width + j * BLOCK..];
             match (rows - row > 16, n - start > 16) {
-                (true, true) => session.block::<2, 2>(&views, c, width, into),
-                (true, false) => session.block::<2, 1>(&views, c, width, into),
-                (false, true) => session.block::<1, 2>(&views, c, width, into),
-                (false, false) => session.block::<1, 1>(&views, c, width, into),
+                (true, true) => session.block::<2, 2>(views, c, width, into),
+                (true, false) => session.block::<2, 1>(views, c, width, into),
+                (false, true) => session.block::<1, 2>(views, c, width, into),
+                (false, false) => session.block::<1, 1>(views, c, width, into),
             }
         }
     }

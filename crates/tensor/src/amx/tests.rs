@@ -1,7 +1,7 @@
 //! The tile products against the f32 products of rounded factors, and factors put piece by piece against those packed at once.
 
 use super::*;
-use crate::matmul::{self, MatMut, Threads};
+use crate::matmul::{self, MatMut};
 use underdog_testkit::{hashed_values, relative_error};
 
 fn rounded(x: &[f32]) -> Vec<f32> {
@@ -32,7 +32,16 @@ fn tiles_give_the_f32_product_of_rounded_factors() {
         let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
         let from_transposed = Packed::pack(Mat::new(&transposed, n, k).t());
         assert_eq!(packed.data[..], from_transposed.data[..]);
-        assert_eq!(Packed::pack(Mat::new(&transposed, n, k)).data[..], packed.transposed().data[..]);
+        let mut back = Packed::default();
+        for threads in [Threads::One, Threads::All] {
+            packed.transpose_into(0..n, &mut back, threads);
+            assert_eq!(Packed::pack(Mat::new(&transposed, n, k)).data[..], back.data[..], "{m} × {n} × {k}");
+        }
+        if n > 32 {
+            packed.transpose_into(32..n, &mut back, Threads::One);
+            let part = Mat::new(&transposed[32 * k..], n - 32, k);
+            assert_eq!(Packed::pack(part).data[..], back.data[..], "{m} × {n} × {k}, some columns");
+        }
         for into in [Into::Set, Into::Add] {
             let mut want = vec![0.5; m * n];
             let factors = (Mat::new(&ra, m, k), Mat::new(&rb, k, n));
@@ -101,4 +110,16 @@ fn the_sum_of_terms_is_the_sum_of_their_products() {
         let got = got[j / 32][i * 32 + j % 32];
         assert!((got - want[i * n + j]).abs() < 1e-4, "{i} {j}: {got} but {}", want[i * n + j]);
     }
+}
+
+#[test]
+fn tiles_are_transposed_as_value_by_value() {
+    let tile = |first: u16| std::array::from_fn::<u16, TILE, _>(|i| first + i as u16);
+    let from = [tile(0), tile(TILE as u16)];
+    let (mut a, mut b, mut c, mut d) = ([0; TILE], [0; TILE], [0; TILE], [0; TILE]);
+    transpose_tiles([&mut a, &mut b], [&from[0], &from[1]]);
+    transpose_tiles_plain([&mut c, &mut d], [&from[0], &from[1]]);
+    assert_eq!((a, b), (c, d));
+    // Row 3, column 18 of the one is row 18, column 3 of the other.
+    assert_eq!(a[18 / 2 * 32 + 3 * 2], from[1][3 / 2 * 32 + 2 * 2 + 1]);
 }

@@ -1,7 +1,7 @@
 //! f32 to bf16 and back, a row at a time. Rounding is to nearest, ties to even; infinities stay, a NaN stays one.
 
 #[cfg(target_arch = "x86_64")]
-mod wide;
+pub(crate) mod wide;
 
 /// `x` in bf16.
 #[inline(always)]

@@ -51,21 +51,3 @@ pub fn product(m: &Matrix, x: &[f32], y: &mut [f32]) {
         }
     });
 }
-
-/// `dx += dy W`, with `dy [T, output]` and `dx [T, input]`, in f32.
-///
-/// # Panics
-/// When shapes do not fit.
-pub fn product_backward(m: &Matrix, dx: &mut [f32], dy: &[f32]) {
-    let (output, input) = m.shape();
-    let rows = dy.len() / output;
-    assert_eq!((rows * output, rows * input), (dy.len(), dx.len()), "quantised product backward");
-    if rows == 0 {
-        return;
-    }
-    panels(m, |first, count, panel| {
-        let dy = Mat::strided(&dy[first..], rows, count, output);
-        let dx = MatMut::new(dx, rows, input);
-        matmul(dx, Into::Add, 1.0, dy, Mat::new(panel, count, input), Threads::All);
-    });
-}

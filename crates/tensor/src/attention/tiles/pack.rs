@@ -4,6 +4,7 @@
 use super::super::plan::{KEYS, Plan};
 use super::lanes::{halves, load, pairs, store, store_line};
 use super::registers::{Lane, Tile};
+use crate::bf16::wide::transposed;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 
@@ -102,36 +103,6 @@ pub fn transpose_lanes(rows: &[Lane], width: usize, factor: __m512) -> [Lane; 16
         store(to, _mm512_castsi512_ps(line));
     }
     to
-}
-
-/// The transpose of 16 × 16 values of 4 bytes: within quarters of a vector first, then quarters among vectors.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn transposed(mut r: [__m512i; 16]) -> [__m512i; 16] {
-    let mut t = r;
-    for i in (0..16).step_by(2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for i in (0..16).step_by(4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for c in 0..4 {
-        t[c] = _mm512_shuffle_i32x4::<0x88>(r[c], r[4 + c]);
-        t[4 + c] = _mm512_shuffle_i32x4::<0xdd>(r[c], r[4 + c]);
-        t[8 + c] = _mm512_shuffle_i32x4::<0x88>(r[8 + c], r[12 + c]);
-        t[12 + c] = _mm512_shuffle_i32x4::<0xdd>(r[8 + c], r[12 + c]);
-    }
-    for c in 0..4 {
-        r[c] = _mm512_shuffle_i32x4::<0x88>(t[c], t[8 + c]);
-        r[4 + c] = _mm512_shuffle_i32x4::<0x88>(t[4 + c], t[12 + c]);
-        r[8 + c] = _mm512_shuffle_i32x4::<0xdd>(t[c], t[8 + c]);
-        r[12 + c] = _mm512_shuffle_i32x4::<0xdd>(t[4 + c], t[12 + c]);
-    }
-    r
 }
 
 /// Keys or values `x [slots, width]` (width = G·D), packed for all groups of a plan: for each key/value head, for each group,
