@@ -21,7 +21,7 @@ def timed(call):
     for _ in range(3):
         call()
     seconds, since = [], time.perf_counter()
-    while len(seconds) < 5 or (time.perf_counter() - since < 0.3 and len(seconds) < 200):
+    while len(seconds) < 5 or (time.perf_counter() - since < 0.15 and len(seconds) < 200):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

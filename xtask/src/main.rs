@@ -22,7 +22,7 @@ cargo xtask tidy                  checks the rules of ARCHITECTURE.md that a pro
 cargo xtask reference             prints how the expected numbers in the tests are made
 cargo xtask reference --run PYTHON [--weights FOLDER]
                                   makes them anew; FOLDER is the model cache (without it, tiny models only)
-cargo xtask bench [NAME...] [--python PYTHON]
+cargo xtask bench [NAME...] [--python PYTHON] [--repeats N]
                                   measures matmul, train, decode, growth and loss, and keeps raw results in bench/runs
 cargo xtask generate [--check]    makes the parts of documents that follow from kept results; --check only compares";
 

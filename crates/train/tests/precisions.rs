@@ -19,7 +19,7 @@ use underdog_train::trainer::{RunFiles, train};
 mod common;
 
 const STEPS: usize = 20;
-const BATCH: usize = 4;
+const BATCH: usize = 2;
 const WINDOW: usize = 5;
 
 /// Different rows for all steps, from a built-in task, without its long list of intents.

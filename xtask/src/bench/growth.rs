@@ -11,8 +11,6 @@ use std::process::Command;
 const BATCH: usize = 16;
 /// The prompt of all series but that of prompts, in words.
 const PROMPT: usize = 256;
-/// Times that each point is measured.
-const REPEATS: usize = 2;
 
 /// One point: which series, where on its axis, and what is run. `threads` is `None` for all cores.
 struct Point {
@@ -52,7 +50,7 @@ pub fn measure(bench: &Bench) -> Result<(Value, Value), String> {
             "shared": p.shape.shared, "threads": p.threads, "train": [], "eval": []})
         })
         .collect();
-    for _ in 0..REPEATS {
+    for _ in 0..bench.repeats {
         for (point, result) in points.iter().zip(&mut results) {
             let (train, eval) = both(bench, point)?;
             println!(
@@ -66,7 +64,7 @@ pub fn measure(bench: &Bench) -> Result<(Value, Value), String> {
             }
         }
     }
-    Ok((json!({"model": MODEL, "batch": BATCH, "repeats": REPEATS, "new_tokens": 8}), json!(results)))
+    Ok((json!({"model": MODEL, "batch": BATCH, "repeats": bench.repeats, "new_tokens": 8}), json!(results)))
 }
 
 fn both(bench: &Bench, point: &Point) -> Result<(Value, Value), String> {

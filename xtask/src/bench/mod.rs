@@ -1,4 +1,4 @@
-//! `cargo xtask bench [NAME...] [--python PYTHON]`: builds and runs the benchmark programs and keeps what they measured in
+//! `cargo xtask bench [NAME...] [--python PYTHON] [--repeats N]`: builds and runs the benchmark programs and keeps what they measured in
 //! `bench/runs/<date>-<cpu>/NAME.json`, every timing of it, with machine, commit and settings.
 //!
 //! What a program measures is its own business (`programs`, `growth`); what the documents say of it is made by `generate`.
@@ -24,6 +24,8 @@ pub struct Bench {
     pub underdog: PathBuf,
     /// For peers, where one is named.
     pub python: Option<String>,
+    /// Times that each point of growth is measured.
+    pub repeats: usize,
     /// A folder for tasks and runs, removed at the end.
     pub scratch: PathBuf,
 }
@@ -41,17 +43,22 @@ const PROGRAMS: [Program; 5] = [
 
 /// Runs the programs that are named, or all.
 pub fn run(root: &Path, options: &[&str]) -> Result<bool, String> {
-    let (mut names, mut python, mut rest) = (Vec::new(), None, options.iter());
+    let (mut names, mut python, mut repeats, mut rest) = (Vec::new(), None, 2, options.iter());
     while let Some(&option) = rest.next() {
         match option {
             "--python" => python = Some(rest.next().ok_or("--python needs a program")?.to_string()),
+            "--repeats" => {
+                let number = rest.next().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
+                repeats = number.ok_or("--repeats needs a number, 1 or more")?;
+            }
             name if PROGRAMS.iter().any(|program| program.0 == name) => names.push(name),
             other => return Err(format!("there is no benchmark `{other}`; there are:\n{}", list())),
         }
     }
     cargo(root, &["build", "--release", "--locked", "--workspace"])?;
     let scratch = root.join("target/bench");
-    let bench = Bench { root: root.into(), underdog: root.join("target/release/underdog"), python, scratch };
+    let bench =
+        Bench { root: root.into(), underdog: root.join("target/release/underdog"), python, repeats, scratch };
     let machine = Machine::read(root);
     let folder = root.join("bench/runs").join(format!("{}-{}", machine.date, machine.slug()));
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
