@@ -24,8 +24,8 @@ kind = "exact"
 name = "right"
 checks = ["word"]
 [recipe]
-batch = 8
-steps = 2
+batch = 4
+steps = 1
 "#;
 
 fn object(folder: &Path, model: &Path, arguments: &[&str]) -> Value {

@@ -84,7 +84,7 @@ fn measure(format: Format, rows: usize, k: usize, n: usize) -> ([Vec<f64>; 2], f
 fn timed(mut call: impl FnMut()) -> Vec<f64> {
     (0..3).for_each(|_| call());
     let (since, mut seconds) = (Instant::now(), Vec::new());
-    while seconds.len() < 5 || (since.elapsed() < Duration::from_millis(300) && seconds.len() < 200) {
+    while seconds.len() < 5 || (since.elapsed() < Duration::from_millis(150) && seconds.len() < 200) {
         let start = Instant::now();
         call();
         seconds.push(start.elapsed().as_secs_f64());

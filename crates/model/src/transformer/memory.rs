@@ -12,6 +12,8 @@ use underdog_tensor::cross_entropy;
 const NARROW: usize = 10;
 /// See [`NARROW`].
 const WIDE: usize = 5;
+/// What the allocator keeps of matrices that come and go; measured with weights in blocks.
+const KEPT_BY_ALLOCATOR: usize = 64 << 20;
 
 /// Which rows a step computes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,8 @@ impl Transformer {
         match (self.precision, self.precision.format()) {
             (Precision::F32, _) => 0,
             (Precision::Bf16, _) => 2 * layer,
-            (Precision::Native, Format::F32) => 8 * layer + 8 * matrix,
-            (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix,
+            (Precision::Native, Format::F32) => 8 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
+            (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
         }
     }
 }
