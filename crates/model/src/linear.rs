@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
-use underdog_tensor::cross_entropy::Head;
+use underdog_tensor::cross_entropy::{Head, argmax};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::Pool;
 use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
@@ -186,6 +186,26 @@ impl Linear {
             Factor::Bf16(b) => amx::matmul(c, into, x, b),
             Factor::Blocks(..) => unreachable!("weights in blocks have their own products"),
         }
+    }
+}
+
+/// Rows whose logits are in memory at once, about, where only the best token is wanted.
+const BEST_ROWS: usize = 64;
+
+impl Linear {
+    /// The output with the largest value for each row of `x [N, input]`, the first of equals.
+    pub fn best(&self, x: &[f32]) -> Vec<u32> {
+        let rows = x.len() / self.input;
+        if let (Weight::Bf16 { forward, .. }, true) = (&self.weight, rows > 0) {
+            return amx::best(Mat::new(x, rows, self.input), forward);
+        }
+        // Parts of equal size: a small one would take another way through weights in blocks.
+        let part = rows.div_ceil(rows.div_ceil(BEST_ROWS).max(1)).max(1);
+        let best = |part| {
+            let logits = self.logits(part);
+            logits.chunks_exact(self.output).map(|row| argmax(row) as u32).collect::<Vec<_>>()
+        };
+        x.chunks(part * self.input).flat_map(best).collect()
     }
 }
 
