@@ -83,6 +83,90 @@ pub struct ExportArguments {
 pub enum BenchVerb {
     /// One stream: a prompt of 512 tokens, then 128 new tokens, without speculation.
     Decode(BenchDecodeArguments),
+    /// Many rows: the prompts of a task, each continued by the same number of tokens.
+    Generate(BenchGenerateArguments),
+    /// One very long prompt, then some new tokens; shows how the cost of a token grows.
+    Long(BenchLongArguments),
+}
+
+/// `underdog bench generate …`
+#[derive(Debug, Args)]
+pub struct BenchGenerateArguments {
+    /// Task folder.
+    pub task: PathBuf,
+    /// Model to run.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// Rows whose prompts are taken: train, validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// The first N rows [default: all].
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// New tokens of each row, exactly; tokens that would end an answer do not.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub new_tokens: usize,
+    /// Rows that are decoded together [default: as in eval].
+    #[arg(long, value_name = "B")]
+    pub rows: Option<usize>,
+    /// Number format in which the weights are multiplied: auto, f32, bf16 or native.
+    #[arg(long, default_value = "auto", value_name = "P")]
+    pub precision: String,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+    /// Guess up to N tokens ahead from the text.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub lookup: usize,
+}
+
+/// `underdog bench long …`
+#[derive(Debug, Args)]
+pub struct BenchLongArguments {
+    /// Model to run.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// A text, or a JSON Lines file whose inputs are joined.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: PathBuf,
+    /// Tokens of the prompt, from the beginning of the text.
+    #[arg(long, default_value_t = 30_000, value_name = "N")]
+    pub tokens: usize,
+    /// Tokens decoded after it.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    pub new_tokens: usize,
+    /// Prompt tokens that go through the layers together.
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    pub chunk: usize,
+    /// Number format in which the weights are multiplied: native (as the file has them), auto, f32 or bf16.
+    #[arg(long, default_value = "native", value_name = "P")]
+    pub precision: String,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+}
+
+/// How answers are generated.
+#[derive(Clone, Debug, Args)]
+pub struct DecodingArguments {
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+    /// Guess up to N tokens ahead from the text, for answers that copy; they stay the same, only the time changes.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub lookup: usize,
+    /// Draw tokens at random at this temperature; 0 takes the most probable one.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f32,
+    /// Draw from the K most probable tokens only; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Draw from the fewest tokens that together have this share.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Draw from tokens at least so probable, relative to the most probable one.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
 }
 
 /// `underdog bench decode …`
@@ -97,6 +181,9 @@ pub struct BenchDecodeArguments {
     /// Measured rounds after one that warms up; the best one counts.
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub repeats: usize,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
 }
 
 /// `underdog models …`
@@ -167,9 +254,11 @@ pub struct EvalArguments {
     /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
-    /// Seed of --limit and of the intervals.
+    /// Seed of --limit, of the intervals and of drawn tokens.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
     #[command(flatten)]
     pub rows: RowArguments,
     #[command(flatten)]
@@ -246,6 +335,11 @@ pub struct ChatArguments {
     /// At most so many new tokens an answer.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_new_tokens: usize,
+    /// Seed of drawn tokens.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
 }
 
 /// `underdog compare …`

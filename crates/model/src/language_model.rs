@@ -7,15 +7,17 @@ use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::constrain::{Constraint, Grammar};
-use crate::generate::{Choose, Event, Limits, Prompt, generate_with};
+use crate::generate::{Choose, Event, Limits, Prompt, Settings, generate_with};
 use crate::linear::Precision;
 use crate::lora::Lora;
+use crate::sampling::Sampling;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use underdog_eval::model::{Identity, Message, Model, Output, Request};
 use underdog_eval::{Error, Kind, Result};
+use underdog_tensor::cached::CacheFormat;
 
 /// A model reference as typed: `name-or-path` or `name-or-path+adapter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,19 @@ impl Reference {
     }
 }
 
+/// How answers are generated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decoding {
+    /// How much is generated at once.
+    pub limits: Limits,
+    /// The number format of keys and values; `None` for the one that goes with the weights.
+    pub cache: Option<CacheFormat>,
+    /// Tokens guessed ahead from the text, at most; answers stay the same.
+    pub lookup: usize,
+    /// How tokens are drawn; `None` for the most probable one.
+    pub sampling: Option<Sampling>,
+}
+
 /// A loaded model that can be asked and trained.
 pub struct LanguageModel {
     /// The weights.
@@ -82,8 +97,8 @@ pub struct LanguageModel {
     pub tokenizer: Tokenizer,
     /// The adapter in use.
     pub lora: Option<Lora>,
-    /// How much is generated at once.
-    pub limits: Limits,
+    /// How answers are generated.
+    pub decoding: Decoding,
     precision: Precision,
     template: ChatTemplate,
     stop: Vec<u32>,
@@ -132,7 +147,7 @@ impl LanguageModel {
             precision,
             tokenizer,
             lora,
-            limits: Limits::default(),
+            decoding: Decoding::default(),
             template,
             stop,
             base: reference.base.clone(),
@@ -151,9 +166,20 @@ impl LanguageModel {
         Ok(())
     }
 
-    /// Chooses the tokens of an answer, where they are constrained.
-    fn chooser(&self) -> Option<Box<dyn Choose>> {
-        self.constraint.as_ref().map(|constraint| Box::new(constraint.start()) as Box<dyn Choose>)
+    /// Chooses the tokens of an answer, where they are constrained or drawn.
+    fn chooser(&self, prompt: &Prompt) -> Option<Box<dyn Choose>> {
+        let sampler = self.decoding.sampling.map(|sampling| sampling.start(&prompt.tokens));
+        match (&self.constraint, sampler) {
+            (None, None) => None,
+            (None, Some(sampler)) => Some(Box::new(sampler)),
+            (Some(constraint), None) => Some(Box::new(constraint.start())),
+            (Some(constraint), Some(sampler)) => Some(Box::new(constraint.start().sampled(sampler))),
+        }
+    }
+
+    fn settings(&self) -> Settings<'_> {
+        let Decoding { limits, cache, lookup, .. } = self.decoding;
+        Settings { stop: &self.stop, limits, cache, lookup }
     }
 
     /// Takes on an adapter that was just trained on this base and written to `path`.
@@ -205,7 +231,10 @@ impl LanguageModel {
     }
 
     /// The prompt of a request, with its bound on new tokens cut to the context.
-    fn prompt(&self, request: &Request) -> Result<Prompt> {
+    ///
+    /// # Errors
+    /// A prompt that does not fit the context.
+    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let tokens = self.prompt_tokens(&request.messages)?;
         let context = self.transformer.config().context;
         if tokens.is_empty() || tokens.len() >= context {
@@ -237,9 +266,8 @@ impl LanguageModel {
             &self.transformer,
             self.lora.as_ref(),
             &prompts,
-            &self.stop,
-            self.limits,
-            &|| self.chooser(),
+            &self.settings(),
+            &|prompt| self.chooser(prompt),
             &mut |event| {
                 match event {
                     Event::Token(_, token) => {
@@ -297,6 +325,15 @@ impl Model for LanguageModel {
                 fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
         };
+        // A cache of fewer bits and draws change answers; guessing ahead does not.
+        let Decoding { cache, sampling, .. } = self.decoding;
+        let cache = cache.filter(|&format| format != self.transformer.cache_format(None));
+        for setting in
+            cache.map(|format| format!("kv={}", format.name())).into_iter().chain(sampling.map(|s| s.name()))
+        {
+            identity.name.push_str(&format!("?{setting}"));
+            identity.fingerprint.push_str(&format!(" {setting}"));
+        }
         if let Some(constraint) = &self.constraint {
             identity.name.push_str(&format!("?constrain={}", constraint.name()));
             identity.fingerprint.push_str(&format!(" {}", constraint.fingerprint()));
@@ -327,9 +364,8 @@ impl Model for LanguageModel {
             &self.transformer,
             self.lora.as_ref(),
             &prompts,
-            &self.stop,
-            self.limits,
-            &|| self.chooser(),
+            &self.settings(),
+            &|prompt| self.chooser(prompt),
             &mut |event| match event {
                 Event::Token(..) => ControlFlow::Continue(()),
                 Event::Done(i, done) => on_output(

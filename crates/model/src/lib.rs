@@ -16,6 +16,7 @@ pub mod linear;
 pub mod lora;
 pub mod pull;
 mod rope;
+pub mod sampling;
 pub mod tokenizer;
 pub mod transformer;
 pub mod tree;

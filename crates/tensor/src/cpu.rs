@@ -84,7 +84,7 @@ pub fn has_wide_bf16() -> bool {
 
 /// Asks for the cache line of the first of `values`, if there is one. A hint that changes no result.
 #[inline(always)]
-pub fn prefetch(values: &[f32]) {
+pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

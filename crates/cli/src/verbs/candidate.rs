@@ -15,6 +15,7 @@ use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::constrain::Grammar;
 use underdog_model::encoder::Encoder;
+use underdog_model::language_model::Decoding;
 
 /// The encoder where none is named.
 pub const ENCODER: &str = "all-minilm-l6-v2";
@@ -29,6 +30,8 @@ pub struct Candidate<'a> {
     pub constrain: Option<&'a str>,
     /// `--precision`.
     pub precision: &'a str,
+    /// How it generates its answers.
+    pub decoding: Decoding,
     /// The task whose training rows a baseline or examples come from.
     pub task: &'a Task,
     /// How its rows are read.
@@ -57,6 +60,7 @@ impl Candidate<'_> {
                 None => None,
             };
             let mut model = load_model(reference, self.precision, environment, output)?;
+            model.decoding = self.decoding;
             if let Some((grammar, name)) = &grammar {
                 model.constrain(grammar, name)?;
             }
@@ -68,6 +72,10 @@ impl Candidate<'_> {
         if shots.is_some() || constrain.is_some() {
             return Err(Error::new(Kind::Usage, "a baseline takes no examples and no constraint")
                 .found(format!("`{}` with --shots or --constrain", self.reference)));
+        }
+        if self.decoding != Decoding::default() {
+            return Err(Error::new(Kind::Usage, "a baseline generates nothing")
+                .found(format!("`{}` with settings of decoding", self.reference)));
         }
         let encoder = baseline.embedder().map(|name| encoder(name, environment, output)).transpose()?;
         Ok(Box::new(self.learn(&baseline, encoder.as_ref(), output)?))

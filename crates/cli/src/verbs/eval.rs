@@ -32,6 +32,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
         shots: arguments.shots,
         constrain: arguments.constrain.as_deref(),
         precision: &arguments.precision,
+        decoding: arguments.decoding.decoding(arguments.seed)?,
         task: &task,
         options: &options,
         seed: arguments.seed,

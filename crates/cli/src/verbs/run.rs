@@ -17,6 +17,7 @@ use underdog_eval::runner::{EvalSettings, Evaluation};
 use underdog_eval::split::Split;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
+use underdog_model::language_model::Decoding;
 use underdog_model::linear::Precision;
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
@@ -74,6 +75,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
                 shots: None,
                 constrain: None,
                 precision: &recipe.precision,
+                decoding: Decoding::default(),
                 task: &task,
                 options: &options,
                 seed: recipe.seed,

@@ -8,6 +8,7 @@ use super::forward::columns;
 use super::lanes::{self, Columns, Factors};
 use super::pack::{Layout, dot, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
+use crate::cached::CachedView;
 use crate::math::add_scaled;
 use crate::matmul::Into;
 use rayon::prelude::*;
@@ -43,8 +44,7 @@ struct Sums {
 
 /// See [`super::super::backward`].
 pub fn backward(dout: &[f32], saved: Saved<'_>, plan: &Plan, shape: Heads) -> Gradients {
-    let kv_width = shape.kv_heads * shape.head_size;
-    let pack = |x: &[f32], layout| pack_keys(x, kv_width, shape.head_size, plan, layout);
+    let pack = |x, layout| pack_keys(CachedView::plain(x, shape.kv_heads, shape.head_size), plan, layout);
     let packed = Packed {
         keys: pack(saved.k, Layout::Lines),
         keys_transposed: pack(saved.k, Layout::PairsTransposed),
