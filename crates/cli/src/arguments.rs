@@ -1,7 +1,12 @@
 //! Arguments as typed. The help texts are here and nowhere else.
 
+mod advise;
+
+pub use advise::{AdviseArguments, Curves};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use underdog_eval::few_shot::Shots;
 use underdog_eval::split::Split;
 
 /// Train a small open language model for one task, measure it honestly, and own it.
@@ -38,6 +43,8 @@ pub enum Verb {
     Train(TrainArguments),
     /// Measure the base, train, measure again and report what may be claimed.
     Run(RunArguments),
+    /// Should you fine-tune at all? Baselines and learning curves on validation rows, and a recommendation.
+    Advise(AdviseArguments),
     /// Talk to a model.
     Chat(ChatArguments),
     /// Compare records with a baseline and say what may be claimed.
@@ -236,9 +243,9 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
-    /// Show the model the K most similar training rows with their answers before each question.
+    /// Show the model the K most similar training rows with their answers before each question; `K,T` for prompts of T tokens at most.
     #[arg(long, value_name = "K")]
-    pub shots: Option<usize>,
+    pub shots: Option<Shots>,
     /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.
     #[arg(long, value_name = "WHAT")]
     pub constrain: Option<String>,
@@ -251,6 +258,9 @@ pub struct EvalArguments {
     /// The model was trained on this JSON Lines file instead: no row of it may be measured.
     #[arg(long, value_name = "FILE")]
     pub train_data: Option<PathBuf>,
+    /// Choose among the labels of the training rows by their log-probability after the prompt: log-prob (a token on average) or log-prob-sum.
+    #[arg(long, value_name = "HOW", conflicts_with = "constrain")]
+    pub choose: Option<String>,
     /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
@@ -308,7 +318,10 @@ pub struct RunArguments {
     /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Leave out the baselines (majority, nearest, linear), which are measured besides.
+    /// Similar training rows shown to the untrained model in the baseline few-shot; fewer where a prompt would exceed 2,000 tokens.
+    #[arg(long, default_value_t = 4, value_name = "K")]
+    pub shots: usize,
+    /// Leave out the baselines (constrained, few-shot, majority, nearest, linear), which are measured besides.
     #[arg(long)]
     pub no_baselines: bool,
     /// --limit is on the measured rows; all training rows are used.
@@ -374,6 +387,9 @@ pub struct ReportArguments {
     /// The page to write [default: report.html in the folder of the run, else here].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Folder with the advice of `underdog advise` whose learning curve the page shows [default: where the records are].
+    #[arg(long, value_name = "DIR")]
+    pub advice: Option<PathBuf>,
     /// Look for measured inputs among this task's training rows; where there are any, nothing may be claimed.
     #[arg(long, value_name = "TASK")]
     pub task: Option<PathBuf>,

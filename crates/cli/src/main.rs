@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Eval(verb) => verbs::eval::run(verb, &environment, &output),
         Verb::Train(verb) => verbs::train::run(verb, &environment, &output),
         Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
+        Verb::Advise(verb) => verbs::advise::run(verb, &environment, &output),
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
         Verb::Compare(verb) => verbs::compare::run(verb, &environment, &output),
         Verb::Report(verb) => verbs::report::run(verb, &environment, &output),

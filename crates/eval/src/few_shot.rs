@@ -12,9 +12,45 @@ use std::ops::ControlFlow;
 /// Changes when the same rows make other prompts, so that records do not mix.
 const EDITION: u32 = 1;
 
+/// How many examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shots {
+    /// At most so many, 1 or more.
+    pub count: usize,
+    /// Fewer where the prompt would be longer than so many tokens, if the candidate counts them.
+    pub within: Option<usize>,
+}
+
+impl std::fmt::Display for Shots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.count)?;
+        self.within.map_or(Ok(()), |tokens| write!(f, ",{tokens}"))
+    }
+}
+
+impl std::str::FromStr for Shots {
+    type Err = Error;
+
+    /// `4`, or `4,2000` for prompts of at most 2,000 tokens.
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number > 0);
+        let parsed = match text.split_once(',') {
+            None => number(text).map(|count| Shots { count, within: None }),
+            Some((count, within)) => {
+                number(count).zip(number(within)).map(|(count, w)| Shots { count, within: Some(w) })
+            }
+        };
+        parsed.ok_or_else(|| {
+            Error::new(Kind::Usage, "examples in the prompt")
+                .expected("a number of 1 or more, or two with a comma: examples, and tokens of a prompt")
+                .found(format!("`{text}`"))
+        })
+    }
+}
+
 /// Training rows to show before a question: the most similar ones, as earlier turns of the conversation.
 pub struct Similar {
-    shots: usize,
+    shots: Shots,
     embedder: SharedEmbedder,
     /// Question and answer of each training row.
     examples: Vec<(String, String)>,
@@ -26,8 +62,8 @@ impl Similar {
     ///
     /// # Errors
     /// When `shots` is 0, a prompt cannot be made, or an answer is empty.
-    pub fn new(shots: usize, task: &Task, train: &Rows<Train>, embedder: SharedEmbedder) -> Result<Self> {
-        if shots == 0 {
+    pub fn new(shots: Shots, task: &Task, train: &Rows<Train>, embedder: SharedEmbedder) -> Result<Self> {
+        if shots.count == 0 {
             return Err(Error::new(Kind::Usage, "examples in the prompt").expected("1 or more").found("0"));
         }
         let questions = user_texts(task, train.samples())?;
@@ -44,38 +80,54 @@ impl Similar {
     /// Changes when the same question may get other examples.
     pub fn fingerprint(&self) -> String {
         let encoder = embedder::identity(&self.embedder).fingerprint;
-        json::fingerprint(&serde_json::json!([EDITION, self.shots, encoder, self.examples]))
+        let mut content = serde_json::json!([EDITION, self.shots.count, encoder, self.examples]);
+        if let (Some(tokens), Some(content)) = (self.shots.within, content.as_array_mut()) {
+            content.push(tokens.into());
+        }
+        json::fingerprint(&content)
     }
 
     /// Each conversation with its examples before the last question, the most similar one next to it. A row whose question
-    /// is the very same is never one of them: a training row would give its own answer away.
+    /// is the very same is never one of them: a training row would give its own answer away. `prompt_len` counts the tokens of
+    /// a conversation, where somebody can.
     ///
     /// # Errors
     /// When a question cannot be embedded.
-    pub fn show(&self, conversations: &[&[Message]]) -> Result<Vec<Vec<Message>>> {
+    pub fn show(
+        &self,
+        conversations: &[&[Message]],
+        prompt_len: &dyn Fn(&[Message]) -> Option<usize>,
+    ) -> Result<Vec<Vec<Message>>> {
         let questions: Vec<&str> = conversations.iter().map(|messages| last_user(messages)).collect();
         let vectors = embedder::embed(&self.embedder, &questions)?;
         // Some more than needed, because the question itself may be among them.
-        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots + 2);
+        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots.count + 2);
         Ok(conversations
             .iter()
             .zip(&similar)
-            .map(|(messages, rows)| self.with_examples(messages, rows))
+            .map(|(messages, rows)| self.with_examples(messages, rows, prompt_len))
             .collect())
     }
 
-    fn with_examples(&self, messages: &[Message], similar: &[usize]) -> Vec<Message> {
+    fn with_examples(
+        &self,
+        messages: &[Message],
+        similar: &[usize],
+        prompt_len: &dyn Fn(&[Message]) -> Option<usize>,
+    ) -> Vec<Message> {
         let question = last_user(messages);
         let mut shown: Vec<_> =
             similar.iter().map(|&row| &self.examples[row]).filter(|(other, _)| other != question).collect();
-        shown.truncate(self.shots);
-        let turns = shown.into_iter().rev().flat_map(|(question, answer)| {
-            [(Role::User, question), (Role::Assistant, answer)]
-                .map(|(role, content)| Message { role, content: content.clone() })
-        });
-        let place = messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
-        let (before, after) = messages.split_at(place);
-        before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect()
+        shown.truncate(self.shots.count);
+        let mut asked = arranged(messages, &shown);
+        if let Some(most) = self.shots.within {
+            // The least similar goes first.
+            while !shown.is_empty() && prompt_len(&asked).is_some_and(|n| n > most) {
+                shown.pop();
+                asked = arranged(messages, &shown);
+            }
+        }
+        asked
     }
 }
 
@@ -92,6 +144,17 @@ impl<'a> FewShot<'a> {
     }
 }
 
+/// The conversation with these examples, of which the first comes last.
+fn arranged(messages: &[Message], shown: &[&(String, String)]) -> Vec<Message> {
+    let turns = shown.iter().rev().flat_map(|(question, answer)| {
+        [(Role::User, question), (Role::Assistant, answer)]
+            .map(|(role, content)| Message { role, content: content.clone() })
+    });
+    let place = messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
+    let (before, after) = messages.split_at(place);
+    before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect()
+}
+
 impl Model for FewShot<'_> {
     fn identity(&self) -> Identity {
         let Identity { name, fingerprint } = self.model.identity();
@@ -101,13 +164,28 @@ impl Model for FewShot<'_> {
         }
     }
 
+    fn how(&self) -> Option<String> {
+        let bound = self.similar.shots.within.map_or_else(String::new, |tokens| {
+            format!(", fewer where a prompt would exceed {tokens} tokens")
+        });
+        let own = self.model.how().map_or_else(String::new, |how| format!("; {how}"));
+        Some(format!(
+            "with the {} most similar training rows before each question{bound}{own}",
+            self.similar.shots.count
+        ))
+    }
+
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        self.model.prompt_len(messages)
+    }
+
     fn generate(
         &mut self,
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()> {
         let conversations: Vec<&[Message]> = requests.iter().map(|request| &request.messages[..]).collect();
-        let shown = self.similar.show(&conversations)?;
+        let shown = self.similar.show(&conversations, &|messages| self.model.prompt_len(messages))?;
         let limits = requests.iter().map(|request| request.max_new_tokens);
         let with_examples = |(messages, max_new_tokens)| Request { messages, max_new_tokens };
         let requests: Vec<Request> = shown.into_iter().zip(limits).map(with_examples).collect();
@@ -128,6 +206,11 @@ mod tests {
     impl Model for Echo {
         fn identity(&self) -> Identity {
             Identity { name: "echo".into(), fingerprint: "e".into() }
+        }
+
+        /// A token a character.
+        fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+            Some(messages.iter().map(|m| m.content.len()).sum())
         }
 
         fn generate(
@@ -167,7 +250,8 @@ mod tests {
         (task, train)
     }
 
-    fn ask(task: &Task, train: &Rows<Train>, shots: usize, question: &str) -> (String, Identity) {
+    fn ask(task: &Task, train: &Rows<Train>, shots: &str, question: &str) -> (String, Identity) {
+        let shots: Shots = shots.parse().unwrap();
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
         let mut model = FewShot::new(Box::new(Echo), Similar::new(shots, task, train, embedder).unwrap());
         let message = |role, content: &str| Message { role, content: content.into() };
@@ -187,14 +271,27 @@ mod tests {
     fn the_most_similar_rows_come_before_the_question_the_nearest_last() {
         let folder = tempfile::tempdir().unwrap();
         let (task, train) = setup(folder.path());
-        let (text, identity) = ask(&task, &train, 2, "aab");
+        let (text, identity) = ask(&task, &train, "2", "aab");
         assert_eq!(text, "System:S|User:abb|Assistant:2|User:aaa|Assistant:1|User:aab");
         assert_eq!(identity.name, "echo?shots=2");
-        let (text, other) = ask(&task, &train, 1, "aaa");
+        let (text, other) = ask(&task, &train, "1", "aaa");
         assert_eq!(text, "System:S|User:abb|Assistant:2|User:aaa", "never the row itself");
         assert_ne!(identity.fingerprint, other.fingerprint);
-        let (text, _) = ask(&task, &train, 9, "c");
+        let (text, _) = ask(&task, &train, "9", "c");
         assert_eq!(text.matches("Assistant").count(), 4);
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_loses_its_least_similar_examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let (task, train) = setup(folder.path());
+        // System and question take four characters, each example four more.
+        let (text, identity) = ask(&task, &train, "3,9", "aab");
+        assert_eq!(text, "System:S|User:aaa|Assistant:1|User:aab");
+        assert_eq!(identity.name, "echo?shots=3,9");
+        assert_eq!(ask(&task, &train, "3,2", "aab").0, "System:S|User:aab", "none fits");
+        assert_eq!(ask(&task, &train, "3,12", "aab").0.matches("Assistant").count(), 2);
+        assert!("0".parse::<Shots>().is_err() && "2,x".parse::<Shots>().is_err());
     }
 
     #[test]
@@ -202,6 +299,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (task, train) = setup(folder.path());
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
-        assert!(Similar::new(0, &task, &train, embedder).is_err());
+        assert!(Similar::new(Shots { count: 0, within: None }, &task, &train, embedder).is_err());
     }
 }

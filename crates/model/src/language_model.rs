@@ -2,10 +2,13 @@
 //!
 //! There is one way from messages to tokens, [`LanguageModel::prompt_tokens`]; training, evaluation and chat all take it.
 
+mod choosing;
+
 use crate::adapter;
 use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
+use crate::choose::{Choice, Length};
 use crate::constrain::{Constraint, Grammar};
 use crate::generate::{Choose, Event, Limits, Prompt, Settings, generate_with};
 use crate::linear::Precision;
@@ -15,7 +18,7 @@ use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use underdog_eval::model::{Identity, Message, Model, Output, Request};
+use underdog_eval::model::{Finish, Identity, Message, Model, Output, Request};
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::cached::CacheFormat;
 
@@ -106,6 +109,7 @@ pub struct LanguageModel {
     adapter_path: Option<String>,
     base_fingerprint: String,
     constraint: Option<Constraint>,
+    choice: Option<Choice>,
 }
 
 impl LanguageModel {
@@ -154,6 +158,7 @@ impl LanguageModel {
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
             constraint: None,
+            choice: None,
         })
     }
 
@@ -164,6 +169,22 @@ impl LanguageModel {
     pub fn constrain(&mut self, grammar: &Grammar, name: &str) -> Result<()> {
         self.constraint = Some(Constraint::new(grammar, name, &self.tokenizer, &self.stop)?);
         Ok(())
+    }
+
+    /// From now on answers with the most probable of the `labels`.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub fn choose_among(&mut self, labels: &[String], length: Length) -> Result<()> {
+        let tokens = labels.iter().map(|label| self.completion_tokens(label)).collect();
+        self.choice = Some(Choice::new(labels.to_vec(), tokens, length)?);
+        Ok(())
+    }
+
+    /// From now on answers freely again.
+    pub fn free(&mut self) {
+        self.constraint = None;
+        self.choice = None;
     }
 
     /// Chooses the tokens of an answer, where they are constrained or drawn.
@@ -299,7 +320,7 @@ impl LanguageModel {
 
     fn output(&self, prompt: &Prompt, done: crate::generate::Continuation, max_new: usize) -> Output {
         let kept = &done.tokens[..done.tokens.len().min(max_new)];
-        let stopped = done.finish == underdog_eval::model::Finish::Stop;
+        let stopped = done.finish == Finish::Stop;
         Output {
             text: self.tokenizer.decode(kept),
             finish: done.finish,
@@ -338,7 +359,30 @@ impl Model for LanguageModel {
             identity.name.push_str(&format!("?constrain={}", constraint.name()));
             identity.fingerprint.push_str(&format!(" {}", constraint.fingerprint()));
         }
+        if let Some(choice) = &self.choice {
+            identity.name.push_str(&format!("?choose={}", choice.length().name()));
+            identity.fingerprint.push_str(&format!(" {}", choice.fingerprint()));
+        }
         identity
+    }
+
+    fn how(&self) -> Option<String> {
+        let constrained = self
+            .constraint
+            .as_ref()
+            .map(|constraint| format!("greedy, each token held to what the {} allow", constraint.name()));
+        let chosen = self.choice.as_ref().map(|choice| {
+            let over = if choice.length() == Length::Tokens { " over its tokens" } else { "" };
+            format!(
+                "the most probable of {} labels, by the log-probability{over}; nothing generated",
+                choice.labels().len()
+            )
+        });
+        chosen.or(constrained)
+    }
+
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        self.prompt_tokens(messages).ok().map(|tokens| tokens.len())
     }
 
     fn generate(
@@ -346,6 +390,9 @@ impl Model for LanguageModel {
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()> {
+        if let Some(choice) = &self.choice {
+            return self.choose(choice, requests, on_output);
+        }
         let (mut prompts, mut origin) = (Vec::new(), Vec::new());
         for (i, request) in requests.iter().enumerate() {
             match self.prompt(request) {

@@ -3,6 +3,7 @@ pub mod adapter;
 pub mod catalogue;
 pub mod chat;
 pub mod checkpoint;
+pub mod choose;
 pub mod config;
 pub mod constrain;
 pub mod disk;

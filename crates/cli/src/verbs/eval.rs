@@ -31,6 +31,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
         reference: &arguments.model,
         shots: arguments.shots,
         constrain: arguments.constrain.as_deref(),
+        choose: arguments.choose.as_deref(),
         precision: &arguments.precision,
         decoding: arguments.decoding.decoding(arguments.seed)?,
         task: &task,

@@ -1,5 +1,6 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod advise;
 pub mod baselines;
 pub mod bench;
 pub mod candidate;

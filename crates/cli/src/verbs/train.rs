@@ -10,8 +10,8 @@ use crate::verbs::candidate::{ENCODER, encoder};
 use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
 use underdog_eval::Result;
-use underdog_eval::few_shot::Similar;
-use underdog_eval::model::Message;
+use underdog_eval::few_shot::{FewShot, Shots, Similar};
+use underdog_eval::model::{Message, Model};
 use underdog_eval::sample::Sample;
 use underdog_eval::split::{Rows, Split, Train};
 use underdog_eval::task::Task;
@@ -69,7 +69,13 @@ pub fn similar(
     if recipe.shots == 0 {
         return Ok(None);
     }
-    Similar::new(recipe.shots, task, rows, encoder(ENCODER, environment, output)?).map(Some)
+    Similar::new(
+        Shots { count: recipe.shots, within: None },
+        task,
+        rows,
+        encoder(ENCODER, environment, output)?,
+    )
+    .map(Some)
 }
 
 /// Rows as token sequences, with similar rows before every question where there are any.
@@ -86,12 +92,21 @@ pub fn examples(
     let samples = rows.samples();
     let mut conversations = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
     if let Some(similar) = similar {
-        conversations = similar.show(&conversations.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+        conversations =
+            similar.show(&conversations.iter().map(Vec::as_slice).collect::<Vec<_>>(), &|_| None)?;
     }
     let row = |(sample, messages): (&Sample, Vec<Message>)| {
         Ok(Row { id: sample.id.clone(), messages, completion: task.completion(sample)? })
     };
     tokenize(model, &samples.iter().zip(conversations).map(row).collect::<Result<Vec<_>>>()?, learned)
+}
+
+/// A trained model, asked as it was trained: with similar rows before every question where there are any.
+pub fn asked<'a>(model: &'a mut LanguageModel, similar: Option<Similar>) -> Box<dyn Model + 'a> {
+    match similar {
+        Some(similar) => Box::new(FewShot::new(Box::new(model), similar)),
+        None => Box::new(model),
+    }
 }
 
 /// Trains with a progress bar and the peak of memory; there is none where every step was done earlier. What would not fit the

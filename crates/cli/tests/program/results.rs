@@ -301,6 +301,9 @@ fn baselines_are_measured_like_any_candidate_and_by_a_run() {
     let report: Value = serde_json::from_slice(&home.read("r/report.json")).unwrap();
     let notes = report["notes"].to_string();
     assert!(notes.contains("nearest and linear were left out") && notes.contains("models pull"), "{notes}");
+    assert!(
+        object["candidates"]["constrained"]["candidate"].as_str().unwrap().ends_with("?constrain=labels")
+    );
     let bare = home.run("run task --model TINY --set steps=1 --no-baselines --out b --json").json();
     has_exactly(&bare["candidates"], "base tuned");
 }
