@@ -43,7 +43,7 @@ const PROGRAMS: [Program; 5] = [
 
 /// Runs the programs that are named, or all.
 pub fn run(root: &Path, options: &[&str]) -> Result<bool, String> {
-    let (mut names, mut python, mut repeats, mut rest) = (Vec::new(), None, 2, options.iter());
+    let (mut names, mut python, mut repeats, mut rest) = (Vec::new(), None, 1, options.iter());
     while let Some(&option) = rest.next() {
         match option {
             "--python" => python = Some(rest.next().ok_or("--python needs a program")?.to_string()),

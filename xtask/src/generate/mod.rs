@@ -106,7 +106,7 @@ fn block(points: &[Point], kept: &Value, source: &str) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
     let mut lines = vec![
         String::new(),
-        format!("{}, {}, raw results in `{source}`; the best of {} runs each.", text(&kept["date"]), text(&kept["machine"]),
+        format!("{}, {}, raw results in `{source}`; runs of each point: {}, the best counts.", text(&kept["date"]), text(&kept["machine"]),
             kept["settings"]["repeats"]),
         String::new(),
         "| | tokens a row | computed | trained, rows/s | against the first | evaluated, rows/s | against the first |".into(),
