@@ -1,9 +1,11 @@
-"""Sentence embeddings by sentence-transformers: a tiny random encoder, and all-MiniLM-L6-v2.
+"""Sentence embeddings by sentence-transformers: a tiny random encoder, and all-MiniLM-L6-v2; and the similarity of answers.
 
     python reference/embeddings.py tiny --goldens crates/testkit/goldens
     python reference/embeddings.py minilm --goldens crates/testkit/goldens --model WEIGHTS/all-minilm-l6-v2
+    python reference/embeddings.py similarity --goldens crates/testkit/goldens --model WEIGHTS/all-minilm-l6-v2
 
-Made with sentence-transformers 6.2.0. `tiny` writes the model directory that it measures.
+Made with sentence-transformers 6.2.0. `tiny` writes the model directory that it measures. `similarity` takes its texts, 200
+rows of data and some hostile ones, from what scorers_goldens.py wrote, and gives the cosines by both models.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import sentence_transformers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, util
 
 TEXTS = [
     "Where is my refund? It appears to be missing.",
@@ -125,12 +127,39 @@ def measure(folder, path, digits):
     }, digits)
 
 
+def cosines(folder, rows):
+    """A row's largest cosine between its answer and any of its references; texts without white space at the ends."""
+    model = SentenceTransformer(folder, device="cpu")
+    model.eval()
+    found = []
+    for row in rows:
+        vectors = model.encode([row["answer"].strip()] + [text.strip() for text in row["references"]], convert_to_tensor=True)
+        found.append(float(util.cos_sim(vectors[:1].double(), vectors[1:].double()).max()))
+    return np.array(found)
+
+
+def similarity(goldens, minilm):
+    texts = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crates", "eval", "tests", "data", "scorers.json")
+    with open(texts, encoding="utf-8") as file:
+        rows = json.load(file)["texts"]
+    write_json(os.path.join(goldens, "embeddings", "similarity.json"), {
+        "version": VERSION,
+        "made_with": {"sentence-transformers": sentence_transformers.__version__,
+                      "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]},
+        "rows": len(rows),
+        "tiny-bert": cosines(os.path.join(goldens, "models", "tiny-bert"), rows),
+        "all-minilm-l6-v2": cosines(minilm, rows),
+    }, 9)
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("which", choices=["tiny", "minilm"])
+    parser.add_argument("which", choices=["tiny", "minilm", "similarity"])
     parser.add_argument("--goldens", required=True)
     parser.add_argument("--model")
     options = parser.parse_args()
+    if options.which == "similarity":
+        return similarity(options.goldens, options.model)
     folder = tiny(options.goldens) if options.which == "tiny" else options.model
     name = "tiny-bert" if options.which == "tiny" else "all-minilm-l6-v2"
     measure(folder, os.path.join(options.goldens, "embeddings", f"{name}.json"), 9)

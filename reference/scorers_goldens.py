@@ -6,7 +6,7 @@ crates/eval/tests/data/scorers.json; write to another name first, since the scri
 
 Rows are taken from sets with free licences, texts are cut at 240
 characters, and the "answers" are the expected texts, damaged by a seeded generator the way models damage them; hostile
-texts come last. Token F1 (SQuAD) is counted here, since its script is no package.
+texts come last. Labels of 200 rows each come from two built-in tasks, with damaged answers. Token F1 (SQuAD) is counted here, since its script is no package.
 """
 
 import json
@@ -78,7 +78,14 @@ def damaged(text, source):
     return " ".join(words)
 
 
+TASKS = Path(__file__).parent.parent / "tasks"
 GOLDEN = Path(__file__).parent.parent / "crates/eval/tests/data/scorers.json"
+
+
+def expected_of(task):
+    """What the 200 validation rows of a built-in task expect."""
+    lines = (TASKS / task / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["expected"] for line in lines[:200]]
 
 
 def rows(data):
@@ -150,13 +157,19 @@ def texts(data):
 
 def classification():
     source = random.Random(5)
-    labels = ["red", "green", "blue", "grey", "white"]
-    cases = []
+    colours = ["red", "green", "blue", "grey", "white"]
+    drawn = []
     for n, right in [(200, 0.7), (60, 0.2), (12, 1.0)]:
-        expected = [source.choice(labels[: 4 if n < 100 else 5]) for _ in range(n)]
-        found = [e if source.random() < right else source.choice(labels) for e in expected]
+        expected = [source.choice(colours[: 4 if n < 100 else 5]) for _ in range(n)]
+        drawn.append((colours, expected, [e if source.random() < right else source.choice(colours) for e in expected]))
+    expected = expected_of("banking77")
+    labels = sorted(set(expected))
+    drawn.append((labels, expected, [e if source.random() < 0.7 else source.choice(labels) for e in expected]))
+    cases = []
+    for labels, expected, found in drawn:
         occurring = sorted(set(expected) | set(found))
         cases.append({
+            "labels": labels,
             "found": found,
             "expected": expected,
             "macro_f1": f1_score(expected, found, labels=occurring, average="macro"),
@@ -169,8 +182,12 @@ def multi_label():
     source = random.Random(6)
     labels = list("abcdefgh")
     cases = []
-    for n in (200, 30):
-        expected = [sorted(source.sample(labels, source.choice([0, 1, 1, 2, 3]))) for _ in range(n)]
+    for n in (200, 30, None):
+        if n is None:
+            expected = [sorted(row) for row in expected_of("emotions")]
+            labels = sorted(set(sum(expected, [])))
+        else:
+            expected = [sorted(source.sample(labels, source.choice([0, 1, 1, 2, 3]))) for _ in range(n)]
         found = [
             sorted(set(label for label in e if source.random() < 0.8) | set(source.sample(labels, source.choice([0, 0, 1]))))
             for e in expected
@@ -188,12 +205,19 @@ def multi_label():
     return cases
 
 
-def numbers():
+def numbers(found_texts):
     source = random.Random(7)
-    cases = []
+    drawn = []
     for n, steps in [(200, 5), (40, 3), (200, 1000)]:
         expected = [source.randrange(steps) for _ in range(n)]
         found = [min(steps - 1, max(0, e + source.choice([-1, 0, 0, 1, 2]) * max(1, steps // 10))) for e in expected]
+        drawn.append((expected, found))
+    # Real rows: how many words the reference has, and how many the answer.
+    real = found_texts[:200]
+    drawn.append(([len(row["references"][0].split()) for row in real], [len(row["answer"].split()) for row in real]))
+    cases = []
+    for expected, found in drawn:
+        steps = max(expected + found) + 1
         cases.append({
             "found": found,
             "expected": expected,
@@ -227,7 +251,7 @@ def main():
         "corpus": corpus,
         "classification": classification(),
         "multi_label": multi_label(),
-        "numbers": numbers(),
+        "numbers": numbers(found),
         "texts": found,
     }
     golden = plain(golden)

@@ -38,7 +38,7 @@ const fn step(script: &'static str, arguments: &'static [&'static str]) -> Step 
 }
 
 /// In this order: later scripts read what earlier ones wrote.
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     step("tiny_models.py", &["--goldens", GOLDENS]),
     step("peft_adapters.py", &["--goldens", GOLDENS]),
     step("lora_loss_curve.py", &["tiny", "--goldens", GOLDENS]),
@@ -75,6 +75,7 @@ const STEPS: [Step; 16] = [
         output: Some("crates/eval/tests/data/scorers.json"),
         needs: Some("rouge-score, sacrebleu, scikit-learn, scipy"),
     },
+    step("embeddings.py", &["similarity", "--goldens", GOLDENS, "--model", "{minilm}"]),
 ];
 
 /// What was asked for on the command line.

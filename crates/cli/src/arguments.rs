@@ -1,7 +1,12 @@
 //! Arguments as typed. The help texts are here and nowhere else.
 
+mod advise;
+
+pub use advise::{AdviseArguments, Curves};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use underdog_eval::few_shot::Shots;
 use underdog_eval::split::Split;
 
 /// Train a small open language model for one task, measure it honestly, and own it.
@@ -38,6 +43,8 @@ pub enum Verb {
     Train(TrainArguments),
     /// Measure the base, train, measure again and report what may be claimed.
     Run(RunArguments),
+    /// Should you fine-tune at all? Baselines and learning curves on validation rows, and a recommendation.
+    Advise(AdviseArguments),
     /// Talk to a model.
     Chat(ChatArguments),
     /// Compare records with a baseline and say what may be claimed.
@@ -55,6 +62,14 @@ pub enum Verb {
     Bench(BenchVerb),
     /// Measure the ceilings of this machine: arithmetic and memory bandwidth.
     Doctor,
+}
+
+impl Verb {
+    /// Whether the verb runs a model or measures the machine.
+    pub fn computes(&self) -> bool {
+        use Verb::{Bench, Chat, Doctor, Eval, Run, Train};
+        matches!(self, Eval(_) | Train(_) | Run(_) | Chat(_) | Bench(_) | Doctor)
+    }
 }
 
 /// `underdog export …`
@@ -75,6 +90,90 @@ pub struct ExportArguments {
 pub enum BenchVerb {
     /// One stream: a prompt of 512 tokens, then 128 new tokens, without speculation.
     Decode(BenchDecodeArguments),
+    /// Many rows: the prompts of a task, each continued by the same number of tokens.
+    Generate(BenchGenerateArguments),
+    /// One very long prompt, then some new tokens; shows how the cost of a token grows.
+    Long(BenchLongArguments),
+}
+
+/// `underdog bench generate …`
+#[derive(Debug, Args)]
+pub struct BenchGenerateArguments {
+    /// Task folder.
+    pub task: PathBuf,
+    /// Model to run.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// Rows whose prompts are taken: train, validation or test.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+    /// The first N rows [default: all].
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// New tokens of each row, exactly; tokens that would end an answer do not.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub new_tokens: usize,
+    /// Rows that are decoded together [default: as in eval].
+    #[arg(long, value_name = "B")]
+    pub rows: Option<usize>,
+    /// Number format in which the weights are multiplied: auto, f32, bf16 or native.
+    #[arg(long, default_value = "auto", value_name = "P")]
+    pub precision: String,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+    /// Guess up to N tokens ahead from the text.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub lookup: usize,
+}
+
+/// `underdog bench long …`
+#[derive(Debug, Args)]
+pub struct BenchLongArguments {
+    /// Model to run.
+    #[arg(long, short, value_name = "M")]
+    pub model: String,
+    /// A text, or a JSON Lines file whose inputs are joined.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: PathBuf,
+    /// Tokens of the prompt, from the beginning of the text.
+    #[arg(long, default_value_t = 30_000, value_name = "N")]
+    pub tokens: usize,
+    /// Tokens decoded after it.
+    #[arg(long, default_value_t = 300, value_name = "N")]
+    pub new_tokens: usize,
+    /// Prompt tokens that go through the layers together.
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    pub chunk: usize,
+    /// Number format in which the weights are multiplied: native (as the file has them), auto, f32 or bf16.
+    #[arg(long, default_value = "native", value_name = "P")]
+    pub precision: String,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+}
+
+/// How answers are generated.
+#[derive(Clone, Debug, Args)]
+pub struct DecodingArguments {
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
+    /// Guess up to N tokens ahead from the text, for answers that copy; they stay the same, only the time changes.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub lookup: usize,
+    /// Draw tokens at random at this temperature; 0 takes the most probable one.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f32,
+    /// Draw from the K most probable tokens only; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Draw from the fewest tokens that together have this share.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Draw from tokens at least so probable, relative to the most probable one.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
 }
 
 /// `underdog bench decode …`
@@ -89,6 +188,9 @@ pub struct BenchDecodeArguments {
     /// Measured rounds after one that warms up; the best one counts.
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub repeats: usize,
+    /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
+    #[arg(long, value_name = "F")]
+    pub kv: Option<String>,
 }
 
 /// `underdog models …`
@@ -141,9 +243,9 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
-    /// Show the model the K most similar training rows with their answers before each question.
+    /// Show the model the K most similar training rows with their answers before each question; `K,T` for prompts of T tokens at most.
     #[arg(long, value_name = "K")]
-    pub shots: Option<usize>,
+    pub shots: Option<Shots>,
     /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.
     #[arg(long, value_name = "WHAT")]
     pub constrain: Option<String>,
@@ -156,12 +258,17 @@ pub struct EvalArguments {
     /// The model was trained on this JSON Lines file instead: no row of it may be measured.
     #[arg(long, value_name = "FILE")]
     pub train_data: Option<PathBuf>,
+    /// Choose among the labels of the training rows by their log-probability after the prompt: log-prob (a token on average) or log-prob-sum.
+    #[arg(long, value_name = "HOW", conflicts_with = "constrain")]
+    pub choose: Option<String>,
     /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
-    /// Seed of --limit and of the intervals.
+    /// Seed of --limit, of the intervals and of drawn tokens.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
     #[command(flatten)]
     pub rows: RowArguments,
     #[command(flatten)]
@@ -211,7 +318,10 @@ pub struct RunArguments {
     /// Override a field of the recipe, e.g. --set lr=1e-4 --set steps=50.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Leave out the baselines (majority, nearest, linear), which are measured besides.
+    /// Similar training rows shown to the untrained model in the baseline few-shot; fewer where a prompt would exceed 2,000 tokens.
+    #[arg(long, default_value_t = 4, value_name = "K")]
+    pub shots: usize,
+    /// Leave out the baselines (constrained, few-shot, majority, nearest, linear), which are measured besides.
     #[arg(long)]
     pub no_baselines: bool,
     /// --limit is on the measured rows; all training rows are used.
@@ -238,6 +348,11 @@ pub struct ChatArguments {
     /// At most so many new tokens an answer.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_new_tokens: usize,
+    /// Seed of drawn tokens.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub decoding: DecodingArguments,
 }
 
 /// `underdog compare …`
@@ -272,6 +387,9 @@ pub struct ReportArguments {
     /// The page to write [default: report.html in the folder of the run, else here].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Folder with the advice of `underdog advise` whose learning curve the page shows [default: where the records are].
+    #[arg(long, value_name = "DIR")]
+    pub advice: Option<PathBuf>,
     /// Look for measured inputs among this task's training rows; where there are any, nothing may be claimed.
     #[arg(long, value_name = "TASK")]
     pub task: Option<PathBuf>,

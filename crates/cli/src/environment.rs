@@ -16,6 +16,8 @@ pub struct Environment {
     pub idle: Arc<AtomicBool>,
     /// Columns that a line of output may take: COLUMNS, else 80.
     pub columns: usize,
+    /// Where `proc` and `sys` are: `/`, or for tests the folder in UNDERDOG_SYSTEM_ROOT.
+    pub system: PathBuf,
 }
 
 impl Environment {
@@ -40,7 +42,8 @@ impl Environment {
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::new(Kind::System, "cannot listen for Ctrl-C").found(e.to_string()))?;
-        Ok(Environment { cache: Cache::at(cache_root()?), stop, idle, columns: columns() })
+        let system = std::env::var_os("UNDERDOG_SYSTEM_ROOT").map_or_else(|| "/".into(), PathBuf::from);
+        Ok(Environment { cache: Cache::at(cache_root()?), stop, idle, columns: columns(), system })
     }
 
     /// Whether Ctrl-C was pressed.

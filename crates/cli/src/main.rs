@@ -10,6 +10,7 @@
 
 mod arguments;
 mod environment;
+mod memory;
 mod output;
 mod progress;
 mod records;
@@ -32,11 +33,17 @@ fn main() -> ExitCode {
         Err(error) => return arguments_error(&error),
     };
     let output = Output { json: arguments.json };
+    if arguments.verb.computes() && underdog_tensor::amx::state() == underdog_tensor::amx::State::Refused {
+        output.say(
+            "note: the kernel refuses this process the AMX registers; it computes without them, and slower",
+        );
+    }
     let result = Environment::resolve(arguments.threads).and_then(|environment| match &arguments.verb {
         Verb::Models(verb) => verbs::models::run(verb, &environment, &output),
         Verb::Eval(verb) => verbs::eval::run(verb, &environment, &output),
         Verb::Train(verb) => verbs::train::run(verb, &environment, &output),
         Verb::Run(verb) => verbs::run::run(verb, &environment, &output),
+        Verb::Advise(verb) => verbs::advise::run(verb, &environment, &output),
         Verb::Chat(verb) => verbs::chat::run(verb, &environment, &output),
         Verb::Compare(verb) => verbs::compare::run(verb, &environment, &output),
         Verb::Report(verb) => verbs::report::run(verb, &environment, &output),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::io::Write;
 use underdog_eval::runner::Evaluation;
+use underdog_eval::statistics::Estimate;
 use underdog_eval::{Error, Kind, Result};
 
 /// How to print.
@@ -84,6 +85,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A metric's number in its unit.
+fn value(estimate: &Estimate) -> String {
+    estimate.value.map_or_else(|| "-".into(), |value| estimate.unit.value(value))
+}
+
 /// The score card of evaluations side by side, one column each.
 pub fn score_card(columns: &[(&str, &Evaluation)]) -> String {
     let Some((_, first)) = columns.first() else { return String::new() };
@@ -98,9 +104,9 @@ pub fn score_card(columns: &[(&str, &Evaluation)]) -> String {
         let cell = |(_, evaluation): &(&str, &Evaluation)| match evaluation.metrics.get(name) {
             Some(m) => match (m.low, m.high) {
                 (Some(low), Some(high)) => {
-                    format!("{:>7} [{:.1} to {:.1}]", percent(m.value), 100.0 * low, 100.0 * high)
+                    format!("{:>7} [{} to {}]", value(m), m.unit.bare(low), m.unit.bare(high))
                 }
-                _ => format!("{:>7} ({})", percent(m.value), m.reason.as_deref().unwrap_or("no interval")),
+                _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
             },
             None => "-".into(),
         };

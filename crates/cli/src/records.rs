@@ -4,9 +4,10 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use underdog_eval::advise::AdviseData;
 use underdog_eval::baseline::BaselineReference;
 use underdog_eval::record::Header;
-use underdog_eval::report::{BASE, CandidateResult, ReportData, TUNED};
+use underdog_eval::report::{BASE, CandidateResult, ReportData, TUNED, short_name};
 use underdog_eval::runner::Evaluation;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
@@ -20,7 +21,7 @@ const LONGEST_HEADER: u64 = 16 << 20;
 /// A record and what its candidate is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The name of the file, or the model reference where the file is called `record`.
+    /// The name of the file, or the model reference without its folders where the file is called `record`.
     pub role: String,
     /// Where it is.
     pub path: PathBuf,
@@ -37,7 +38,7 @@ pub fn header(path: &Path) -> Option<Header> {
 fn found(path: PathBuf) -> Option<Found> {
     let header = header(&path)?;
     let stem = path.file_stem()?.to_string_lossy().into_owned();
-    Some(Found { role: if stem == "record" { header.candidate.name } else { stem }, path })
+    Some(Found { role: if stem == "record" { short_name(&header.candidate.name) } else { stem }, path })
 }
 
 /// The records in a folder: base, tuned, then the others by name.
@@ -81,6 +82,8 @@ pub fn named(arguments: &[PathBuf]) -> Result<Vec<Found>> {
 pub struct Making<'a> {
     /// The folder of the run, where there is one: what its report.json and metrics.jsonl know is taken over.
     pub folder: Option<&'a Path>,
+    /// The folder with the advice to show; else the folder of the run, or that of the first record.
+    pub advice: Option<&'a Path>,
     /// The task whose training rows are looked at for measured inputs.
     pub task: Option<&'a Path>,
     /// Seed of the draws; the first record's unless stated.
@@ -112,6 +115,7 @@ pub fn report(records: &[Found], making: &Making<'_>) -> Result<ReportData> {
         None => ReportData::of(candidates, shared(&known), seed)?,
     };
     take_over(&mut data, &known);
+    data.advice = advice(records, making, &data.task.name)?;
     if data.loss_curve.is_empty()
         && let Some(folder) = making.folder
     {
@@ -119,6 +123,20 @@ pub fn report(records: &[Found], making: &Making<'_>) -> Result<ReportData> {
         data.loss_curve = lines.iter().map(|line| (line.step as u64, line.loss)).collect();
     }
     Ok(data)
+}
+
+/// The advice to show: the one asked for, which must be of this task, or the one beside the records.
+fn advice(records: &[Found], making: &Making<'_>, task: &str) -> Result<Option<AdviseData>> {
+    if let Some(folder) = making.advice {
+        let advice = AdviseData::read(folder)?.filter(|advice| advice.task.name == task);
+        let missing = Error::new(Kind::Usage, "there is no advice on this task here")
+            .expected(format!("advise.json of the task `{task}`"))
+            .at(folder.display().to_string());
+        return advice.map(Some).ok_or(missing);
+    }
+    let beside = records.first().and_then(|record| record.path.parent());
+    let Some(folder) = making.folder.or(beside) else { return Ok(None) };
+    Ok(AdviseData::read(folder)?.filter(|advice| advice.task.name == task))
 }
 
 /// What an earlier report of the run says.

@@ -2,7 +2,7 @@
 //! valid, JSON schema, field F1, token F1, ROUGE-L) on all threads, or another count as the first argument. Samples in
 //! turn: a receipt as JSON (165 characters), a label, a sentence of 30 words, a sum with its steps; a third of the
 //! outputs is right, a third damaged, a third of another kind. With a file name as the second argument the samples are
-//! written there as JSON Lines (`expected`, `output`), for the same work by others.
+//! written there as rows of a task with the output in `meta.output`, for `pipeline_speed` and the same work by others.
 //!
 //!     cargo run --release -p underdog-eval --example judge_speed -- 100000
 #![allow(clippy::print_stdout, reason = "an example speaks to the terminal")]
@@ -88,7 +88,10 @@ fn main() {
         rows.iter().enumerate().map(|(i, row)| output(i, row, &rows[(i + 1) % n], &mut random)).collect();
     if let Some(path) = arguments.get(2) {
         let line = |(row, output): (&Sample, &String)| {
-            json!({"expected": row.expected_text(), "output": output}).to_string() + "\n"
+            let input = format!("sample {}", row.id);
+            json!({"id": row.id, "input": input, "expected": row.expected, "meta": {"output": output}})
+                .to_string()
+                + "\n"
         };
         std::fs::write(path, rows.iter().zip(&outputs).map(line).collect::<String>()).unwrap();
     }

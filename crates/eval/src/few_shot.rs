@@ -1,5 +1,5 @@
 //! Similar examples in the prompt: a candidate that is shown, before each question, how the most similar training rows
-//! were answered. What an untrained model gains from that is what training has to beat.
+//! were answered. What an untrained model gains from that is what training has to beat; a model can be trained with them, too.
 
 use crate::baseline::{last_user, user_texts};
 use crate::embedder::{self, SharedEmbedder};
@@ -12,31 +12,58 @@ use std::ops::ControlFlow;
 /// Changes when the same rows make other prompts, so that records do not mix.
 const EDITION: u32 = 1;
 
-/// A candidate with examples in front of every question.
-pub struct FewShot<'a> {
-    model: Box<dyn Model + 'a>,
-    shots: usize,
+/// How many examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shots {
+    /// At most so many, 1 or more.
+    pub count: usize,
+    /// Fewer where the prompt would be longer than so many tokens, if the candidate counts them.
+    pub within: Option<usize>,
+}
+
+impl std::fmt::Display for Shots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.count)?;
+        self.within.map_or(Ok(()), |tokens| write!(f, ",{tokens}"))
+    }
+}
+
+impl std::str::FromStr for Shots {
+    type Err = Error;
+
+    /// `4`, or `4,2000` for prompts of at most 2,000 tokens.
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number > 0);
+        let parsed = match text.split_once(',') {
+            None => number(text).map(|count| Shots { count, within: None }),
+            Some((count, within)) => {
+                number(count).zip(number(within)).map(|(count, w)| Shots { count, within: Some(w) })
+            }
+        };
+        parsed.ok_or_else(|| {
+            Error::new(Kind::Usage, "examples in the prompt")
+                .expected("a number of 1 or more, or two with a comma: examples, and tokens of a prompt")
+                .found(format!("`{text}`"))
+        })
+    }
+}
+
+/// Training rows to show before a question: the most similar ones, as earlier turns of the conversation.
+pub struct Similar {
+    shots: Shots,
     embedder: SharedEmbedder,
     /// Question and answer of each training row.
     examples: Vec<(String, String)>,
     vectors: Vec<Vec<f32>>,
-    fingerprint: String,
 }
 
-impl<'a> FewShot<'a> {
-    /// `model` with the `shots` most similar of `train` in front of every question, as earlier turns of the conversation;
-    /// the most similar one comes last, next to the question.
+impl Similar {
+    /// The `shots` most similar of `train`.
     ///
     /// # Errors
     /// When `shots` is 0, a prompt cannot be made, or an answer is empty.
-    pub fn new(
-        model: Box<dyn Model + 'a>,
-        shots: usize,
-        task: &Task,
-        train: &Rows<Train>,
-        embedder: SharedEmbedder,
-    ) -> Result<Self> {
-        if shots == 0 {
+    pub fn new(shots: Shots, task: &Task, train: &Rows<Train>, embedder: SharedEmbedder) -> Result<Self> {
+        if shots.count == 0 {
             return Err(Error::new(Kind::Usage, "examples in the prompt").expected("1 or more").found("0"));
         }
         let questions = user_texts(task, train.samples())?;
@@ -47,36 +74,109 @@ impl<'a> FewShot<'a> {
             .zip(answers)
             .map(|(question, answer)| Ok((question, answer?)))
             .collect::<Result<_>>()?;
-        let encoder = embedder::identity(&embedder).fingerprint;
-        let content = serde_json::json!([EDITION, shots, encoder, examples]);
-        Ok(FewShot { model, shots, embedder, examples, vectors, fingerprint: json::fingerprint(&content) })
+        Ok(Similar { shots, embedder, examples, vectors })
     }
 
-    /// The request with its examples. A row whose question is the very same is never one of them: with the training rows
-    /// measured, it would give the answer away.
-    fn with_examples(&self, request: &Request, similar: &[usize]) -> Request {
-        let question = last_user(&request.messages);
+    /// Changes when the same question may get other examples.
+    pub fn fingerprint(&self) -> String {
+        let encoder = embedder::identity(&self.embedder).fingerprint;
+        let mut content = serde_json::json!([EDITION, self.shots.count, encoder, self.examples]);
+        if let (Some(tokens), Some(content)) = (self.shots.within, content.as_array_mut()) {
+            content.push(tokens.into());
+        }
+        json::fingerprint(&content)
+    }
+
+    /// Each conversation with its examples before the last question, the most similar one next to it. A row whose question
+    /// is the very same is never one of them: a training row would give its own answer away. `prompt_len` counts the tokens of
+    /// a conversation, where somebody can.
+    ///
+    /// # Errors
+    /// When a question cannot be embedded.
+    pub fn show(
+        &self,
+        conversations: &[&[Message]],
+        prompt_len: &dyn Fn(&[Message]) -> Option<usize>,
+    ) -> Result<Vec<Vec<Message>>> {
+        let questions: Vec<&str> = conversations.iter().map(|messages| last_user(messages)).collect();
+        let vectors = embedder::embed(&self.embedder, &questions)?;
+        // Some more than needed, because the question itself may be among them.
+        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots.count + 2);
+        Ok(conversations
+            .iter()
+            .zip(&similar)
+            .map(|(messages, rows)| self.with_examples(messages, rows, prompt_len))
+            .collect())
+    }
+
+    fn with_examples(
+        &self,
+        messages: &[Message],
+        similar: &[usize],
+        prompt_len: &dyn Fn(&[Message]) -> Option<usize>,
+    ) -> Vec<Message> {
+        let question = last_user(messages);
         let mut shown: Vec<_> =
             similar.iter().map(|&row| &self.examples[row]).filter(|(other, _)| other != question).collect();
-        shown.truncate(self.shots);
-        let turns = shown.into_iter().rev().flat_map(|(question, answer)| {
-            [(Role::User, question), (Role::Assistant, answer)]
-                .map(|(role, content)| Message { role, content: content.clone() })
-        });
-        let place = request.messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
-        let (before, after) = request.messages.split_at(place);
-        let messages = before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect();
-        Request { messages, max_new_tokens: request.max_new_tokens }
+        shown.truncate(self.shots.count);
+        let mut asked = arranged(messages, &shown);
+        if let Some(most) = self.shots.within {
+            // The least similar goes first.
+            while !shown.is_empty() && prompt_len(&asked).is_some_and(|n| n > most) {
+                shown.pop();
+                asked = arranged(messages, &shown);
+            }
+        }
+        asked
     }
+}
+
+/// A candidate with examples in front of every question.
+pub struct FewShot<'a> {
+    model: Box<dyn Model + 'a>,
+    similar: Similar,
+}
+
+impl<'a> FewShot<'a> {
+    /// `model` with `similar` training rows in front of every question.
+    pub fn new(model: Box<dyn Model + 'a>, similar: Similar) -> Self {
+        FewShot { model, similar }
+    }
+}
+
+/// The conversation with these examples, of which the first comes last.
+fn arranged(messages: &[Message], shown: &[&(String, String)]) -> Vec<Message> {
+    let turns = shown.iter().rev().flat_map(|(question, answer)| {
+        [(Role::User, question), (Role::Assistant, answer)]
+            .map(|(role, content)| Message { role, content: content.clone() })
+    });
+    let place = messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
+    let (before, after) = messages.split_at(place);
+    before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect()
 }
 
 impl Model for FewShot<'_> {
     fn identity(&self) -> Identity {
         let Identity { name, fingerprint } = self.model.identity();
         Identity {
-            name: format!("{name}?shots={}", self.shots),
-            fingerprint: format!("{fingerprint} {}", self.fingerprint),
+            name: format!("{name}?shots={}", self.similar.shots),
+            fingerprint: format!("{fingerprint} {}", self.similar.fingerprint()),
         }
+    }
+
+    fn how(&self) -> Option<String> {
+        let bound = self.similar.shots.within.map_or_else(String::new, |tokens| {
+            format!(", fewer where a prompt would exceed {tokens} tokens")
+        });
+        let own = self.model.how().map_or_else(String::new, |how| format!("; {how}"));
+        Some(format!(
+            "with the {} most similar training rows before each question{bound}{own}",
+            self.similar.shots.count
+        ))
+    }
+
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        self.model.prompt_len(messages)
     }
 
     fn generate(
@@ -84,12 +184,11 @@ impl Model for FewShot<'_> {
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let questions: Vec<&str> = requests.iter().map(|request| last_user(&request.messages)).collect();
-        let vectors = embedder::embed(&self.embedder, &questions)?;
-        // Some more than needed, because the question itself may be among them.
-        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots + 2);
-        let requests: Vec<Request> =
-            requests.iter().zip(&similar).map(|(request, rows)| self.with_examples(request, rows)).collect();
+        let conversations: Vec<&[Message]> = requests.iter().map(|request| &request.messages[..]).collect();
+        let shown = self.similar.show(&conversations, &|messages| self.model.prompt_len(messages))?;
+        let limits = requests.iter().map(|request| request.max_new_tokens);
+        let with_examples = |(messages, max_new_tokens)| Request { messages, max_new_tokens };
+        let requests: Vec<Request> = shown.into_iter().zip(limits).map(with_examples).collect();
         self.model.generate(&requests, on_output)
     }
 }
@@ -107,6 +206,11 @@ mod tests {
     impl Model for Echo {
         fn identity(&self) -> Identity {
             Identity { name: "echo".into(), fingerprint: "e".into() }
+        }
+
+        /// A token a character.
+        fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+            Some(messages.iter().map(|m| m.content.len()).sum())
         }
 
         fn generate(
@@ -146,9 +250,10 @@ mod tests {
         (task, train)
     }
 
-    fn ask(task: &Task, train: &Rows<Train>, shots: usize, question: &str) -> (String, Identity) {
+    fn ask(task: &Task, train: &Rows<Train>, shots: &str, question: &str) -> (String, Identity) {
+        let shots: Shots = shots.parse().unwrap();
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
-        let mut model = FewShot::new(Box::new(Echo), shots, task, train, embedder).unwrap();
+        let mut model = FewShot::new(Box::new(Echo), Similar::new(shots, task, train, embedder).unwrap());
         let message = |role, content: &str| Message { role, content: content.into() };
         let messages = vec![message(Role::System, "S"), message(Role::User, question)];
         let mut text = String::new();
@@ -166,14 +271,27 @@ mod tests {
     fn the_most_similar_rows_come_before_the_question_the_nearest_last() {
         let folder = tempfile::tempdir().unwrap();
         let (task, train) = setup(folder.path());
-        let (text, identity) = ask(&task, &train, 2, "aab");
+        let (text, identity) = ask(&task, &train, "2", "aab");
         assert_eq!(text, "System:S|User:abb|Assistant:2|User:aaa|Assistant:1|User:aab");
         assert_eq!(identity.name, "echo?shots=2");
-        let (text, other) = ask(&task, &train, 1, "aaa");
+        let (text, other) = ask(&task, &train, "1", "aaa");
         assert_eq!(text, "System:S|User:abb|Assistant:2|User:aaa", "never the row itself");
         assert_ne!(identity.fingerprint, other.fingerprint);
-        let (text, _) = ask(&task, &train, 9, "c");
+        let (text, _) = ask(&task, &train, "9", "c");
         assert_eq!(text.matches("Assistant").count(), 4);
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_loses_its_least_similar_examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let (task, train) = setup(folder.path());
+        // System and question take four characters, each example four more.
+        let (text, identity) = ask(&task, &train, "3,9", "aab");
+        assert_eq!(text, "System:S|User:aaa|Assistant:1|User:aab");
+        assert_eq!(identity.name, "echo?shots=3,9");
+        assert_eq!(ask(&task, &train, "3,2", "aab").0, "System:S|User:aab", "none fits");
+        assert_eq!(ask(&task, &train, "3,12", "aab").0.matches("Assistant").count(), 2);
+        assert!("0".parse::<Shots>().is_err() && "2,x".parse::<Shots>().is_err());
     }
 
     #[test]
@@ -181,6 +299,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (task, train) = setup(folder.path());
         let embedder: SharedEmbedder = Arc::new(Mutex::new(Letters));
-        assert!(FewShot::new(Box::new(Echo), 0, &task, &train, embedder).is_err());
+        assert!(Similar::new(Shots { count: 0, within: None }, &task, &train, embedder).is_err());
     }
 }

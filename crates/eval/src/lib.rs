@@ -1,6 +1,7 @@
 //! The harness and everything that is concluded from it: tasks and samples, checks and metrics, records, statistics,
 //! claims and the report. It knows no tensors and no server; a candidate is the trait [`model::Model`].
 
+pub mod advise;
 pub mod baseline;
 pub mod check;
 pub mod compare;

@@ -5,7 +5,7 @@
 use crate::check::{Evidence, Kept, Verdict};
 use crate::corpus::{CorpusNumber, Statistic, bootstrap};
 use crate::harness::Verdicts;
-use crate::statistics::{self, Clusters, Draws, Estimate};
+use crate::statistics::{self, Clusters, Draws, Estimate, Unit};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +167,24 @@ impl Metric {
         }
     }
 
+    /// What its number is: κ and correlations are numbers of their own, and so is a mean that contains one.
+    pub fn unit(&self) -> Unit {
+        let own = |aggregate: Aggregate| {
+            matches!(
+                aggregate,
+                Aggregate::QuadraticKappa | Aggregate::Pearson | Aggregate::Spearman | Aggregate::Kendall
+            )
+        };
+        match &self.form {
+            Form::Checks { aggregate, .. } if own(*aggregate) => Unit::Number,
+            Form::Checks { .. } => Unit::Share,
+            Form::Weighted(parts) if parts.iter().any(|(part, _)| part.unit() == Unit::Number) => {
+                Unit::Number
+            }
+            Form::Weighted(_) => Unit::Share,
+        }
+    }
+
     /// Whether the number of a sample answers one yes-or-no question, so that the metric is a rate.
     pub fn is_rate(&self) -> bool {
         match &self.form {
@@ -221,6 +239,7 @@ impl Metric {
             };
             Estimate::new(value.ok(), interval, n)
         };
+        estimate.unit = self.unit();
         for verdicts in samples {
             let missing = self.checks().iter().any(|name| match verdicts.get(*name) {
                 Some(Verdict::NotAsked { .. }) => false,

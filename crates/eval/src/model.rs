@@ -76,6 +76,18 @@ pub trait Model {
     /// Who this is.
     fn identity(&self) -> Identity;
 
+    /// How answers are made where that is not plain greedy decoding, in words for the record.
+    fn how(&self) -> Option<String> {
+        None
+    }
+
+    /// Tokens of a conversation as this candidate would be asked it, the opening of its own turn included; `None` where it
+    /// does not count any.
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        let _ = messages;
+        None
+    }
+
     /// Answers `requests` in any order. `on_output` gets the index of the request and its answer, or the reason why
     /// this one request cannot be answered (for example a prompt longer than the context), as soon as it is known;
     /// when it returns `Break`, generation ends early with `Ok`.
@@ -87,4 +99,27 @@ pub trait Model {
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()>;
+}
+
+/// A candidate that is lent, so that another one can be built on it and given back.
+impl<M: Model + ?Sized> Model for &mut M {
+    fn identity(&self) -> Identity {
+        (**self).identity()
+    }
+
+    fn how(&self) -> Option<String> {
+        (**self).how()
+    }
+
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        (**self).prompt_len(messages)
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        (**self).generate(requests, on_output)
+    }
 }

@@ -27,6 +27,9 @@ pub struct Header {
     pub split: Split,
     /// Who answered.
     pub candidate: Identity,
+    /// How its answers were made where that is not plain greedy decoding, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
     /// What it was asked with.
     pub prompt: Prompt,
     /// The checks, the metrics and the score.

@@ -190,6 +190,7 @@ fn header(
         task: task.name.clone(),
         split,
         candidate: model.identity(),
+        how: model.how(),
         prompt: task.prompt.clone(),
         harness: task.harness.spec().clone(),
         harness_fingerprint: task.harness.fingerprint().to_owned(),

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use underdog_eval::advise::AdviseData;
 use underdog_eval::compare::{AgainstAll, Claim, Comparisons};
 use underdog_eval::mock::MockModel;
 use underdog_eval::report::{CandidateResult, Command, Fingerprint, ReportData, TaskSummary, TrainSummary};
@@ -63,6 +64,21 @@ fn measured(task: &Task, folder: &Path, name: &str, answer: &str) -> CandidateRe
     let evaluation: Evaluation =
         evaluate(task, &set, &mut model, &settings, &mut |_| ControlFlow::Continue(())).unwrap();
     CandidateResult { role: name.into(), evaluation, bytes: Some(1) }
+}
+
+#[test]
+fn an_advice_of_version_1_stays_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(data("advise.v1.json"), folder.path().join("advise.json")).unwrap();
+    let advice = AdviseData::read(folder.path()).unwrap().unwrap();
+    let roles: Vec<&str> = advice.candidates.iter().map(|candidate| candidate.role.as_str()).collect();
+    assert_eq!(roles, ["base", "constrained", "majority", "tuned"]);
+    assert_eq!(advice.curves[0].points.iter().map(|point| point.rows).collect::<Vec<_>>(), [3, 6, 12]);
+    assert!(advice.curves[0].law.is_some() && advice.curves[0].doubled.is_some());
+    // What is written today has the same shape.
+    let (old, new) = (std::fs::read(data("advise.v1.json")).unwrap(), serde_json::to_value(&advice).unwrap());
+    assert_eq!(serde_json::from_slice::<Value>(&old).unwrap(), new);
+    assert!(advice.html().unwrap().contains(&advice.headline));
 }
 
 /// A report with every part filled in.

@@ -4,6 +4,7 @@
 //! Which labels or which schema a task has is the caller's to say.
 
 use crate::generate::Choose;
+use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
@@ -83,7 +84,7 @@ impl Constraint {
 
     /// Chooses the tokens of one answer from its beginning.
     pub fn start(&self) -> Constrained {
-        Constrained { matcher: self.start.deep_clone(), stop: self.stop }
+        Constrained { matcher: self.start.deep_clone(), stop: self.stop, sampler: None }
     }
 }
 
@@ -91,10 +92,18 @@ impl Constraint {
 pub struct Constrained {
     matcher: Matcher,
     stop: u32,
+    sampler: Option<Sampler>,
+}
+
+impl Constrained {
+    /// Draws from the allowed tokens instead of taking the most probable one.
+    pub fn sampled(self, sampler: Sampler) -> Self {
+        Constrained { sampler: Some(sampler), ..self }
+    }
 }
 
 impl Choose for Constrained {
-    /// The most probable of the allowed tokens. Where none is, or the grammar gives up (a limit of the library), the
+    /// The most probable of the allowed tokens, or a random one of them. Where none is, or the grammar gives up (a limit of the library), the
     /// answer ends.
     fn choose(&mut self, logits: &[f32]) -> u32 {
         let Ok(allowed) = self.matcher.compute_mask_or_eos() else { return self.stop };
@@ -107,7 +116,16 @@ impl Choose for Constrained {
                 best = Some((logit, token));
             }
         });
-        let token = best.map_or(self.stop, |(_, token)| token as u32);
+        let mut token = best.map_or(self.stop, |(_, token)| token as u32);
+        if let (Some(sampler), Some(_)) = (&mut self.sampler, best) {
+            let mut masked = vec![f32::NEG_INFINITY; logits.len()];
+            allowed.iter_set_entries(|token| {
+                if let Some(&logit) = logits.get(token) {
+                    masked[token] = logit;
+                }
+            });
+            token = sampler.choose(&masked);
+        }
         if token != self.stop && self.matcher.consume_token(token).is_err() {
             return self.stop;
         }

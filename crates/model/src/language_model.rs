@@ -2,20 +2,25 @@
 //!
 //! There is one way from messages to tokens, [`LanguageModel::prompt_tokens`]; training, evaluation and chat all take it.
 
+mod choosing;
+
 use crate::adapter;
 use crate::catalogue::{self, Cache};
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
+use crate::choose::{Choice, Length};
 use crate::constrain::{Constraint, Grammar};
-use crate::generate::{Choose, Event, Limits, Prompt, generate_with};
+use crate::generate::{Choose, Event, Limits, Prompt, Settings, generate_with};
 use crate::linear::Precision;
 use crate::lora::Lora;
+use crate::sampling::Sampling;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use underdog_eval::model::{Identity, Message, Model, Output, Request};
+use underdog_eval::model::{Finish, Identity, Message, Model, Output, Request};
 use underdog_eval::{Error, Kind, Result};
+use underdog_tensor::cached::CacheFormat;
 
 /// A model reference as typed: `name-or-path` or `name-or-path+adapter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,19 @@ impl Reference {
     }
 }
 
+/// How answers are generated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decoding {
+    /// How much is generated at once.
+    pub limits: Limits,
+    /// The number format of keys and values; `None` for the one that goes with the weights.
+    pub cache: Option<CacheFormat>,
+    /// Tokens guessed ahead from the text, at most; answers stay the same.
+    pub lookup: usize,
+    /// How tokens are drawn; `None` for the most probable one.
+    pub sampling: Option<Sampling>,
+}
+
 /// A loaded model that can be asked and trained.
 pub struct LanguageModel {
     /// The weights.
@@ -82,8 +100,8 @@ pub struct LanguageModel {
     pub tokenizer: Tokenizer,
     /// The adapter in use.
     pub lora: Option<Lora>,
-    /// How much is generated at once.
-    pub limits: Limits,
+    /// How answers are generated.
+    pub decoding: Decoding,
     precision: Precision,
     template: ChatTemplate,
     stop: Vec<u32>,
@@ -91,6 +109,7 @@ pub struct LanguageModel {
     adapter_path: Option<String>,
     base_fingerprint: String,
     constraint: Option<Constraint>,
+    choice: Option<Choice>,
 }
 
 impl LanguageModel {
@@ -132,13 +151,14 @@ impl LanguageModel {
             precision,
             tokenizer,
             lora,
-            limits: Limits::default(),
+            decoding: Decoding::default(),
             template,
             stop,
             base: reference.base.clone(),
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
             constraint: None,
+            choice: None,
         })
     }
 
@@ -151,9 +171,36 @@ impl LanguageModel {
         Ok(())
     }
 
-    /// Chooses the tokens of an answer, where they are constrained.
-    fn chooser(&self) -> Option<Box<dyn Choose>> {
-        self.constraint.as_ref().map(|constraint| Box::new(constraint.start()) as Box<dyn Choose>)
+    /// From now on answers with the most probable of the `labels`.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub fn choose_among(&mut self, labels: &[String], length: Length) -> Result<()> {
+        let tokens = labels.iter().map(|label| self.completion_tokens(label)).collect();
+        self.choice = Some(Choice::new(labels.to_vec(), tokens, length)?);
+        Ok(())
+    }
+
+    /// From now on answers freely again.
+    pub fn free(&mut self) {
+        self.constraint = None;
+        self.choice = None;
+    }
+
+    /// Chooses the tokens of an answer, where they are constrained or drawn.
+    fn chooser(&self, prompt: &Prompt) -> Option<Box<dyn Choose>> {
+        let sampler = self.decoding.sampling.map(|sampling| sampling.start(&prompt.tokens));
+        match (&self.constraint, sampler) {
+            (None, None) => None,
+            (None, Some(sampler)) => Some(Box::new(sampler)),
+            (Some(constraint), None) => Some(Box::new(constraint.start())),
+            (Some(constraint), Some(sampler)) => Some(Box::new(constraint.start().sampled(sampler))),
+        }
+    }
+
+    fn settings(&self) -> Settings<'_> {
+        let Decoding { limits, cache, lookup, .. } = self.decoding;
+        Settings { stop: &self.stop, limits, cache, lookup }
     }
 
     /// Takes on an adapter that was just trained on this base and written to `path`.
@@ -205,7 +252,10 @@ impl LanguageModel {
     }
 
     /// The prompt of a request, with its bound on new tokens cut to the context.
-    fn prompt(&self, request: &Request) -> Result<Prompt> {
+    ///
+    /// # Errors
+    /// A prompt that does not fit the context.
+    pub fn prompt(&self, request: &Request) -> Result<Prompt> {
         let tokens = self.prompt_tokens(&request.messages)?;
         let context = self.transformer.config().context;
         if tokens.is_empty() || tokens.len() >= context {
@@ -237,9 +287,8 @@ impl LanguageModel {
             &self.transformer,
             self.lora.as_ref(),
             &prompts,
-            &self.stop,
-            self.limits,
-            &|| self.chooser(),
+            &self.settings(),
+            &|prompt| self.chooser(prompt),
             &mut |event| {
                 match event {
                     Event::Token(_, token) => {
@@ -271,7 +320,7 @@ impl LanguageModel {
 
     fn output(&self, prompt: &Prompt, done: crate::generate::Continuation, max_new: usize) -> Output {
         let kept = &done.tokens[..done.tokens.len().min(max_new)];
-        let stopped = done.finish == underdog_eval::model::Finish::Stop;
+        let stopped = done.finish == Finish::Stop;
         Output {
             text: self.tokenizer.decode(kept),
             finish: done.finish,
@@ -297,11 +346,43 @@ impl Model for LanguageModel {
                 fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
         };
+        // A cache of fewer bits and draws change answers; guessing ahead does not.
+        let Decoding { cache, sampling, .. } = self.decoding;
+        let cache = cache.filter(|&format| format != self.transformer.cache_format(None));
+        for setting in
+            cache.map(|format| format!("kv={}", format.name())).into_iter().chain(sampling.map(|s| s.name()))
+        {
+            identity.name.push_str(&format!("?{setting}"));
+            identity.fingerprint.push_str(&format!(" {setting}"));
+        }
         if let Some(constraint) = &self.constraint {
             identity.name.push_str(&format!("?constrain={}", constraint.name()));
             identity.fingerprint.push_str(&format!(" {}", constraint.fingerprint()));
         }
+        if let Some(choice) = &self.choice {
+            identity.name.push_str(&format!("?choose={}", choice.length().name()));
+            identity.fingerprint.push_str(&format!(" {}", choice.fingerprint()));
+        }
         identity
+    }
+
+    fn how(&self) -> Option<String> {
+        let constrained = self
+            .constraint
+            .as_ref()
+            .map(|constraint| format!("greedy, each token held to what the {} allow", constraint.name()));
+        let chosen = self.choice.as_ref().map(|choice| {
+            let over = if choice.length() == Length::Tokens { " over its tokens" } else { "" };
+            format!(
+                "the most probable of {} labels, by the log-probability{over}; nothing generated",
+                choice.labels().len()
+            )
+        });
+        chosen.or(constrained)
+    }
+
+    fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
+        self.prompt_tokens(messages).ok().map(|tokens| tokens.len())
     }
 
     fn generate(
@@ -309,6 +390,9 @@ impl Model for LanguageModel {
         requests: &[Request],
         on_output: &mut dyn FnMut(usize, Result<Output>) -> ControlFlow<()>,
     ) -> Result<()> {
+        if let Some(choice) = &self.choice {
+            return self.choose(choice, requests, on_output);
+        }
         let (mut prompts, mut origin) = (Vec::new(), Vec::new());
         for (i, request) in requests.iter().enumerate() {
             match self.prompt(request) {
@@ -327,9 +411,8 @@ impl Model for LanguageModel {
             &self.transformer,
             self.lora.as_ref(),
             &prompts,
-            &self.stop,
-            self.limits,
-            &|| self.chooser(),
+            &self.settings(),
+            &|prompt| self.chooser(prompt),
             &mut |event| match event {
                 Event::Token(..) => ControlFlow::Continue(()),
                 Event::Done(i, done) => on_output(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
-use underdog_tensor::cross_entropy::{self, Head, Piece};
+use underdog_tensor::cross_entropy::{self, Head, Piece, argmax};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::Pool;
 use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
@@ -205,6 +205,26 @@ impl Linear {
             Weight::Bf16(packed) => amx::matmul(&mut y, Into::Set, x, packed),
         }
         y
+    }
+}
+
+/// Rows whose logits are in memory at once, about, where only the best token is wanted.
+const BEST_ROWS: usize = 64;
+
+impl Linear {
+    /// The output with the largest value for each row of `x [N, input]`, the first of equals.
+    pub fn best(&self, x: &[f32]) -> Vec<u32> {
+        let rows = x.len() / self.input;
+        if let (Weight::Bf16(packed), true) = (&self.weight, rows > 0) {
+            return amx::best(Mat::new(x, rows, self.input), packed);
+        }
+        // Parts of equal size: a small one would take another way through weights in blocks.
+        let part = rows.div_ceil(rows.div_ceil(BEST_ROWS).max(1)).max(1);
+        let best = |part| {
+            let logits = self.logits(part);
+            logits.chunks_exact(self.output).map(|row| argmax(row) as u32).collect::<Vec<_>>()
+        };
+        x.chunks(part * self.input).flat_map(best).collect()
     }
 }
 

@@ -61,6 +61,36 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Cut into batches of at most `size` rows, to be run one after the other: a run that is cut sees its own beginning as past.
+    ///
+    /// # Panics
+    /// When `size` is 0.
+    pub fn split(&self, size: usize) -> Vec<Batch> {
+        assert!(size > 0, "batches of no rows");
+        let mut parts = vec![Batch::default()];
+        for run in &self.runs {
+            let mut done = 0;
+            while done < run.len {
+                let mut last = parts.len() - 1;
+                if parts[last].tokens.len() == size {
+                    parts.push(Batch::default());
+                    last += 1;
+                }
+                let len = (size - parts[last].tokens.len()).min(run.len - done);
+                let mut past = run.past.clone();
+                if done > 0 {
+                    past.push(Span { slot: run.slot, len: done, position: run.position });
+                }
+                let tokens = &self.tokens[run.row + done..][..len];
+                parts[last].push(tokens, run.position + done, run.slot + done, past);
+                done += len;
+            }
+        }
+        parts
+    }
+}
+
 /// A forest of segments, with the targets of all sequences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forest {

@@ -5,8 +5,11 @@ mod common;
 
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use underdog_eval::Kind;
-use underdog_eval::embedder::{Embedder, similarity};
+use underdog_eval::embedder::{Embedder, SharedEmbedder, similarity};
+use underdog_eval::harness::{Harness, HarnessSpec};
+use underdog_eval::sample::Sample;
 use underdog_model::encoder::Encoder;
 use underdog_testkit::{assert_close, golden, numbers, read_json};
 
@@ -44,6 +47,49 @@ fn minilm_agrees_with_sentence_transformers() {
     let mut encoder = Encoder::open(&path, "all-minilm-l6-v2").unwrap();
     assert_eq!(encoder.dimension(), 384);
     agrees(&mut encoder, &read_json("embeddings/all-minilm-l6-v2.json"), 1e-5);
+}
+
+/// The check `similarity` on the rows of the scorers' goldens, against all references, and whether those of a share agree.
+fn similarities_agree(encoder: Encoder, name: &str) {
+    let golden = read_json("embeddings/similarity.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../eval/tests/data/scorers.json");
+    let texts: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let check = json!({"kind": "similarity", "embedder": name, "references": "meta.references"});
+    let named = |check_name: &str, at_least: Option<f64>| {
+        let mut check = check.clone();
+        check["name"] = json!(check_name);
+        at_least.into_iter().for_each(|bound| check["at_least"] = json!(bound));
+        check
+    };
+    let spec: HarnessSpec = serde_json::from_value(json!({
+        "score": "mean",
+        "check": [named("mean", None), named("close", Some(0.7))],
+        "metric": [{"name": "mean", "checks": ["mean"]}, {"name": "share", "checks": ["close"]}],
+    }))
+    .unwrap();
+    let harness = Harness::new(spec).unwrap();
+    let encoder: SharedEmbedder = Arc::new(Mutex::new(encoder));
+    harness.attach(name, &encoder);
+    let (rows, want) = (texts["texts"].as_array().unwrap(), golden[name].as_array().unwrap());
+    assert!(rows.len() >= 200 && rows.len() == want.len(), "the goldens were made from other rows");
+    let mut worst = 0.0f64;
+    for (row, want) in rows.iter().zip(want) {
+        let meta = json!({"references": row["references"]}).as_object().unwrap().clone();
+        let sample = Sample { id: "r".into(), input: "i".into(), expected: json!("none"), meta, line: 1 };
+        let verdicts = harness.judge(&sample, row["answer"].as_str().unwrap());
+        let (found, want) = (verdicts["mean"].number().unwrap(), want.as_f64().unwrap());
+        worst = worst.max((found - want).abs());
+        assert!((found - want).abs() <= 1e-6, "{found}, expected {want}: {row}");
+        assert_eq!(verdicts["close"].number(), Some(f64::from(want >= 0.7)), "{row}");
+    }
+    println!("largest difference of a cosine: {worst:.1e}");
+}
+
+#[test]
+fn similarities_agree_with_sentence_transformers() {
+    similarities_agree(Encoder::open(&golden("models/tiny-bert"), "tiny-bert").unwrap(), "tiny-bert");
+    let Some(path) = common::weights("all-minilm-l6-v2") else { return };
+    similarities_agree(Encoder::open(&path, "all-minilm-l6-v2").unwrap(), "all-minilm-l6-v2");
 }
 
 #[test]

@@ -5,11 +5,14 @@
 use std::ops::ControlFlow;
 use underdog_eval::model::Finish;
 use underdog_model::checkpoint::Checkpoint;
-use underdog_model::generate::{Continuation, Event, Limits, Prompt, generate};
+use underdog_model::generate::{Choose, generate};
+use underdog_model::generate::{Continuation, Event, Limits, Prompt, Settings, generate_with};
 use underdog_model::linear::Precision;
 use underdog_model::lora::{Lora, LoraConfig, Module};
+use underdog_model::sampling::Sampling;
 use underdog_model::transformer::Transformer;
 use underdog_model::tree::{Forest, Sequence};
+use underdog_tensor::cached::CacheFormat;
 use underdog_testkit::{golden, hashed_values};
 
 fn load(name: &str) -> Transformer {
@@ -24,9 +27,20 @@ fn run(
     stop: &[u32],
     limits: Limits,
 ) -> Vec<Continuation> {
+    run_with(model, lora, prompts, &Settings { stop, limits, ..Settings::default() }, None)
+}
+
+fn run_with(
+    model: &Transformer,
+    lora: Option<&Lora>,
+    prompts: &[Prompt],
+    settings: &Settings<'_>,
+    sampling: Option<Sampling>,
+) -> Vec<Continuation> {
+    let chooser = |prompt: &Prompt| sampling.map(|s| Box::new(s.start(&prompt.tokens)) as Box<dyn Choose>);
     let mut streamed: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
     let mut done: Vec<Option<Continuation>> = vec![None; prompts.len()];
-    generate(model, lora, prompts, stop, limits, &mut |event| {
+    generate_with(model, lora, prompts, settings, &chooser, &mut |event| {
         match event {
             Event::Token(i, token) => streamed[i].push(token),
             Event::Done(i, continuation) => {
@@ -141,4 +155,94 @@ fn it_ends_early_when_asked_to() {
         if events == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(events, 4);
+}
+
+/// Prompts with much repetition, which answers of a small model go on with, so that guesses are right often.
+fn repetitive() -> Vec<Prompt> {
+    let mut all = prompts();
+    for i in 0..12 {
+        let phrase = tokens(40 + i, 3 + i as usize);
+        all.push(Prompt { tokens: [phrase.clone(), phrase.clone(), phrase].concat(), max_new: 40 });
+    }
+    all
+}
+
+#[test]
+fn guessing_ahead_changes_no_token() {
+    let prompts = repetitive();
+    for name in ["tiny-llama", "tiny-gemma3"] {
+        let model = load(name);
+        let lora = adapter(&model);
+        let settings = Settings::default();
+        let want = run_with(&model, Some(&lora), &prompts, &settings, None);
+        let stop = [want[25].tokens[9], want[9].tokens[1]];
+        for stop in [&[][..], &stop] {
+            let plain = Settings { stop, ..settings };
+            let want = run_with(&model, Some(&lora), &prompts, &plain, None);
+            for (lookup, rows) in [(1, 5), (4, 32), (10, 3), (10, 1)] {
+                let limits = Limits { rows, ..Limits::default() };
+                let guessing = Settings { lookup, limits, ..plain };
+                let got = run_with(&model, Some(&lora), &prompts, &guessing, None);
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let what = format!("{name}, prompt {i}, {lookup} tokens ahead");
+                    assert_eq!((&got.tokens, got.finish), (&want.tokens, want.finish), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn drawn_tokens_do_not_depend_on_the_batch_or_on_guesses() {
+    let model = load("tiny-llama");
+    let prompts = repetitive();
+    let sampling = Sampling { temperature: 0.8, top_p: 0.9, seed: 5, ..Sampling::default() };
+    let draw = |prompts: &[Prompt], rows, lookup, sampling| {
+        let settings =
+            Settings { limits: Limits { rows, ..Limits::default() }, lookup, ..Settings::default() };
+        let done = run_with(&model, None, prompts, &settings, Some(sampling));
+        done.into_iter().map(|done| done.tokens).collect::<Vec<_>>()
+    };
+    let want = draw(&prompts, 256, 0, sampling);
+    assert_eq!(draw(&prompts, 3, 0, sampling), want);
+    assert_eq!(draw(&prompts, 7, 6, sampling), want);
+    let alone: Vec<_> = prompts.iter().flat_map(|p| draw(std::slice::from_ref(p), 1, 0, sampling)).collect();
+    assert_eq!(alone, want);
+    assert_ne!(draw(&prompts, 256, 0, Sampling { seed: 6, ..sampling }), want);
+}
+
+#[test]
+fn a_long_prompt_goes_through_in_parts() {
+    for name in ["tiny-llama", "tiny-gemma3"] {
+        let model = load(name);
+        let system = tokens(3, 150);
+        let prompt = |i: u64, len| [system.clone(), tokens(50 + i, len)].concat();
+        let prompts: Vec<Prompt> =
+            (0..5).map(|i| Prompt { tokens: prompt(i, 7 + 30 * i as usize), max_new: 6 }).collect();
+        let want = run(&model, None, &prompts, &[], Limits::default());
+        for prefill in [1, 16, 33] {
+            let got = run(&model, None, &prompts, &[], Limits { prefill, rows: 4, ..Limits::default() });
+            for (got, want) in got.iter().zip(&want) {
+                assert_eq!(got.tokens, want.tokens, "{name} in parts of {prefill}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_of_fewer_bits_answers_nearly_the_same() {
+    let model = load("tiny-llama");
+    let prompts = prompts();
+    let answers = |cache| {
+        let settings = Settings { cache: Some(cache), ..Settings::default() };
+        run_with(&model, None, &prompts, &settings, None)
+    };
+    let want = answers(CacheFormat::F32);
+    for format in [CacheFormat::Bf16, CacheFormat::Int8] {
+        let got = answers(format);
+        let first = |done: &Continuation| done.tokens[0];
+        let same = got.iter().zip(&want).filter(|(got, want)| first(got) == first(want)).count();
+        assert!(same * 10 >= want.len() * 8, "{format:?}: {same} of {} first tokens", want.len());
+        assert_eq!(got.iter().map(|done| done.computed).sum::<usize>(), computed_once(&prompts));
+    }
 }

@@ -184,3 +184,19 @@ fn in_bf16_a_forest_stays_within_the_noise_of_its_sequences() {
         }
     }
 }
+
+#[test]
+fn a_batch_is_cut_into_parts_that_see_what_came_before() {
+    use underdog_model::tree::Batch;
+    use underdog_tensor::attention::Span;
+    let prompt = Span { slot: 90, len: 4, position: 0 };
+    let mut batch = Batch::default();
+    batch.push(&[1, 2, 3, 4, 5], 4, 10, vec![prompt]);
+    batch.push(&[6], 9, 40, vec![prompt, Span { slot: 10, len: 5, position: 4 }]);
+    let parts = batch.split(2);
+    assert_eq!(parts.iter().map(|p| p.tokens.clone()).collect::<Vec<_>>(), [[1, 2], [3, 4], [5, 6]]);
+    assert_eq!(parts[1].runs[0].past, [prompt, Span { slot: 10, len: 2, position: 4 }]);
+    assert_eq!((parts[1].positions.clone(), parts[1].slots.clone()), (vec![6, 7], vec![12, 13]));
+    assert_eq!(parts[2].runs[1].past, batch.runs[1].past);
+    assert_eq!(batch.split(6), [batch]);
+}

@@ -2,6 +2,7 @@
 //! keys that the threads of a [`Pool`] take, and put together in a fixed order whatever the number of threads.
 
 use crate::attention::{Heads, Run, Span};
+use crate::cached::{CachedView, Element, View};
 use crate::math;
 use crate::pool::Pool;
 
@@ -25,91 +26,162 @@ struct Piece {
 /// Keys whose scores are summed side by side.
 const SIDE: usize = 8;
 
-crate::dispatched! {
-    /// `scores[j] = scale · q · k_j` for keys `stride` apart; q is a multiple of 8 long or summed in order at its end.
-    pub fn scores / scores_on (scores: &mut [f32], q: &[f32], keys: &[f32], stride: usize, scale: f32) {
-        let d = q.len();
-        let mut j = 0;
-        while j < scores.len() {
-            let count = SIDE.min(scores.len() - j);
-            // The last keys are scored again rather than one by one where there are enough of them.
-            let first = if count < SIDE && scores.len() >= SIDE { scores.len() - SIDE } else { j };
-            if scores.len() < SIDE {
-                scores[j] = scale * math::dot(q, &keys[j * stride..][..d]);
-                j += 1;
-                continue;
-            }
-            let mut sums = [[0.0f32; math::LANES]; SIDE];
-            let rows: [&[f32]; SIDE] = std::array::from_fn(|i| &keys[(first + i) * stride..][..d]);
-            let whole = d - d % math::LANES;
-            let mut at = 0;
-            while at < whole {
-                for i in 0..SIDE {
-                    let ahead = (first + SIDE + i) * stride + at;
-                    crate::cpu::prefetch(&keys[ahead.min(keys.len())..]);
-                }
-                let part: &[f32; math::LANES] = q[at..].first_chunk().expect("a whole part");
-                for i in 0..SIDE {
-                    let key: &[f32; math::LANES] = rows[i][at..].first_chunk().expect("a whole part");
-                    for lane in 0..math::LANES {
-                        sums[i][lane] += part[lane] * key[lane];
-                    }
-                }
-                at += math::LANES;
-            }
-            // Halves of the lanes are added for all keys at once: as in `math`, the order is that of the lanes.
-            let mut eights = [[0.0f32; 8]; SIDE];
+/// `scores[j] = scale · q · k_j` for keys `stride` apart; q is a multiple of 16 long or summed in order at its end.
+#[inline(always)]
+fn scores_body<T: Element>(scores: &mut [f32], q: &[f32], keys: &[T], stride: usize, scale: f32) {
+    let d = q.len();
+    let whole = d - d % math::LANES;
+    let mut j = 0;
+    while j < scores.len() {
+        let count = SIDE.min(scores.len() - j);
+        // The last keys are scored again rather than one by one where there are enough of them.
+        let first = if count < SIDE && scores.len() >= SIDE { scores.len() - SIDE } else { j };
+        if scores.len() < SIDE {
+            let key = &keys[j * stride..][..d];
+            scores[j] = scale * math::sum_by(d, |i| q[i] * key[i].widen());
+            j += 1;
+            continue;
+        }
+        let mut sums = [[0.0f32; math::LANES]; SIDE];
+        let rows: [&[T]; SIDE] = std::array::from_fn(|i| &keys[(first + i) * stride..][..d]);
+        let mut at = 0;
+        while at < whole {
             for i in 0..SIDE {
-                for lane in 0..8 {
-                    eights[i][lane] = sums[i][lane] + sums[i][lane + 8];
+                let ahead = (first + SIDE + i) * stride + at;
+                crate::cpu::prefetch(&keys[ahead.min(keys.len())..]);
+            }
+            let part: &[f32; math::LANES] = q[at..].first_chunk().expect("a whole part");
+            for i in 0..SIDE {
+                let key: &[T; math::LANES] = rows[i][at..].first_chunk().expect("a whole part");
+                for lane in 0..math::LANES {
+                    sums[i][lane] += part[lane] * key[lane].widen();
                 }
             }
-            let mut turned = [[0.0f32; SIDE]; 8];
-            for i in 0..SIDE {
-                for lane in 0..8 {
-                    turned[lane][i] = eights[i][lane];
-                }
+            at += math::LANES;
+        }
+        // Halves of the lanes are added for all keys at once: as in `math`, the order is that of the lanes.
+        let mut eights = [[0.0f32; 8]; SIDE];
+        for i in 0..SIDE {
+            for lane in 0..8 {
+                eights[i][lane] = sums[i][lane] + sums[i][lane + 8];
             }
-            let mut total = [0.0f32; SIDE];
-            for i in 0..SIDE {
-                let [a, b, c, e] = [0, 1, 2, 3].map(|lane| turned[lane][i] + turned[lane + 4][i]);
-                total[i] = (a + c) + (b + e);
+        }
+        let mut turned = [[0.0f32; SIDE]; 8];
+        for i in 0..SIDE {
+            for lane in 0..8 {
+                turned[lane][i] = eights[i][lane];
             }
-            for i in 0..SIDE {
-                for at in whole..d {
-                    total[i] += q[at] * rows[i][at];
-                }
-                scores[first + i] = scale * total[i];
+        }
+        let mut total = [0.0f32; SIDE];
+        for i in 0..SIDE {
+            let [a, b, c, e] = [0, 1, 2, 3].map(|lane| turned[lane][i] + turned[lane + 4][i]);
+            total[i] = (a + c) + (b + e);
+        }
+        for i in 0..SIDE {
+            for at in whole..d {
+                total[i] += q[at] * rows[i][at].widen();
             }
-            j = first + SIDE;
+            scores[first + i] = scale * total[i];
+        }
+        j = first + SIDE;
+    }
+}
+
+/// `out += Σ weights[j] · v_j` for values `stride` apart.
+#[inline(always)]
+fn weighted_body<T: Element>(out: &mut [f32], weights: &[f32], values: &[T], stride: usize) {
+    let (blocks, _) = out.as_chunks_mut::<LANES>();
+    let whole = blocks.len() * LANES;
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let mut sums = *block;
+        for (j, &weight) in weights.iter().enumerate() {
+            let ahead = (j + SIDE) * stride + index * LANES;
+            for part in 0..LANES * size_of::<T>() / 64 {
+                crate::cpu::prefetch(&values[(ahead + 64 / size_of::<T>() * part).min(values.len())..]);
+            }
+            let from: &[T; LANES] = values[j * stride + index * LANES..].first_chunk().expect("whole rows");
+            for lane in 0..LANES {
+                sums[lane] += weight * from[lane].widen();
+            }
+        }
+        *block = sums;
+    }
+    let rest = &mut out[whole..];
+    for (j, &weight) in weights.iter().enumerate() {
+        for (i, out) in rest.iter_mut().enumerate() {
+            *out += weight * values[j * stride + whole + i].widen();
         }
     }
 }
 
 crate::dispatched! {
-    /// `out += Σ weights[j] · v_j` for values `stride` apart.
+    /// Scores of f32 keys.
+    pub fn scores / scores_on (to: &mut [f32], q: &[f32], keys: &[f32], stride: usize, scale: f32) {
+        scores_body(to, q, keys, stride, scale);
+    }
+}
+
+crate::dispatched! {
+    /// Scores of bf16 keys.
+    pub fn scores_bf16 / scores_bf16_on (to: &mut [f32], q: &[f32], keys: &[u16], stride: usize, scale: f32) {
+        scores_body(to, q, keys, stride, scale);
+    }
+}
+
+crate::dispatched! {
+    /// Scores of 8-bit keys, without the keys' scales.
+    pub fn scores_int8 / scores_int8_on (to: &mut [f32], q: &[f32], keys: &[i8], stride: usize, scale: f32) {
+        scores_body(to, q, keys, stride, scale);
+    }
+}
+
+crate::dispatched! {
+    /// Weighted sum of f32 values.
     pub fn weighted / weighted_on (out: &mut [f32], weights: &[f32], values: &[f32], stride: usize) {
-        let (blocks, _) = out.as_chunks_mut::<LANES>();
-        let whole = blocks.len() * LANES;
-        for (index, block) in blocks.iter_mut().enumerate() {
-            let mut sums = *block;
-            for (j, &weight) in weights.iter().enumerate() {
-                let ahead = (j + SIDE) * stride + index * LANES;
-                for part in 0..LANES / 16 {
-                    crate::cpu::prefetch(&values[(ahead + 16 * part).min(values.len())..]);
-                }
-                let from: &[f32; LANES] = values[j * stride + index * LANES..].first_chunk().expect("whole rows");
-                for lane in 0..LANES {
-                    sums[lane] += weight * from[lane];
-                }
-            }
-            *block = sums;
+        weighted_body(out, weights, values, stride);
+    }
+}
+
+crate::dispatched! {
+    /// Weighted sum of bf16 values.
+    pub fn weighted_bf16 / weighted_bf16_on (out: &mut [f32], weights: &[f32], values: &[u16], stride: usize) {
+        weighted_body(out, weights, values, stride);
+    }
+}
+
+crate::dispatched! {
+    /// Weighted sum of 8-bit values, whose scales are in the weights.
+    pub fn weighted_int8 / weighted_int8_on (out: &mut [f32], weights: &[f32], values: &[i8], stride: usize) {
+        weighted_body(out, weights, values, stride);
+    }
+}
+
+/// Scores of the keys of a span for one query head.
+fn score_span(to: &mut [f32], q: &[f32], keys: CachedView<'_>, span: &Span, kv_head: usize, scale: f32) {
+    let (kv_heads, d) = keys.shape();
+    let (stride, from) = (kv_heads * d, (span.slot * kv_heads + kv_head) * d);
+    match keys.data {
+        View::F32(keys) => scores(to, q, &keys[from..], stride, scale),
+        View::Bf16(keys) => scores_bf16(to, q, &keys[from..], stride, scale),
+        View::Int8(keys, scales) => {
+            scores_int8(to, q, &keys[from..], stride, scale);
+            let scales = scales[span.slot * kv_heads + kv_head..].iter().step_by(kv_heads);
+            to.iter_mut().zip(scales).for_each(|(to, scale)| *to *= scale);
         }
-        let rest = &mut out[whole..];
-        for (j, &weight) in weights.iter().enumerate() {
-            for (i, out) in rest.iter_mut().enumerate() {
-                *out += weight * values[j * stride + whole + i];
-            }
+    }
+}
+
+/// Adds the weighted values of a span. The weights may be changed.
+fn add_span(to: &mut [f32], weights: &mut [f32], values: CachedView<'_>, span: &Span, kv_head: usize) {
+    let (kv_heads, d) = values.shape();
+    let (stride, from) = (kv_heads * d, (span.slot * kv_heads + kv_head) * d);
+    match values.data {
+        View::F32(values) => weighted(to, weights, &values[from..], stride),
+        View::Bf16(values) => weighted_bf16(to, weights, &values[from..], stride),
+        View::Int8(values, scales) => {
+            let scales = scales[span.slot * kv_heads + kv_head..].iter().step_by(kv_heads);
+            weights.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
+            weighted_int8(to, weights, &values[from..], stride);
         }
     }
 }
@@ -137,7 +209,8 @@ fn stretches(run: &Run, window: Option<usize>) -> Vec<Vec<Span>> {
     all
 }
 
-/// Attention of rows whose runs are of length 1: `out` and `q` are `[T, H·D]`, `keys` and `values` `[slots, G·D]`.
+/// Attention of rows whose runs are of length 1: `out` and `q` are `[T, H·D]`, `keys` and `values` `[slots, G·D]` in
+/// any format of a cache, read as they lie.
 ///
 /// # Panics
 /// When a run is longer than one row, or shapes do not fit.
@@ -145,12 +218,12 @@ pub fn forward(
     pool: &Pool,
     out: &mut [f32],
     q: &[f32],
-    (keys, values): (&[f32], &[f32]),
+    (keys, values): (CachedView<'_>, CachedView<'_>),
     runs: &[Run],
     shape: Heads,
 ) {
     let Heads { heads, kv_heads, head_size: d, scale, window, .. } = shape;
-    let (width, stride, group) = (heads * d, kv_heads * d, heads / kv_heads);
+    let (width, group) = (heads * d, heads / kv_heads);
     assert!(out.len() == q.len() && q.len() == runs.len() * width, "one row a run");
     let mut pieces = Vec::new();
     for run in runs {
@@ -169,21 +242,18 @@ pub fn forward(
         }
     }
     pool.each(&mut pieces, |_, piece| {
-        let first = piece.kv_head * d;
         for query in 0..group {
             let q = &q[piece.row * width + (piece.kv_head * group + query) * d..][..d];
             let mut at = 0;
             for span in &piece.spans {
-                let from = span.slot * stride + first;
-                scores(&mut piece.scores[at..at + span.len], q, &keys[from..], stride, scale);
+                score_span(&mut piece.scores[at..at + span.len], q, keys, span, piece.kv_head, scale);
                 at += span.len;
             }
             (piece.top[query], piece.sum[query]) = math::exp_row(&mut piece.scores);
             let mut at = 0;
             for span in &piece.spans {
-                let from = span.slot * stride + first;
                 let to = &mut piece.values[query * d..][..d];
-                weighted(to, &piece.scores[at..at + span.len], &values[from..], stride);
+                add_span(to, &mut piece.scores[at..at + span.len], values, span, piece.kv_head);
                 at += span.len;
             }
         }
@@ -243,9 +313,10 @@ mod tests {
                 let values = hashed_values(3, 2, slots * kv_heads * d, 2.0);
                 let (mut want, mut lse) = (vec![0.0; q.len()], vec![0.0; 3 * heads]);
                 attention::forward(&mut want, &mut lse, &q, &keys, &values, &runs, shape);
+                let view = |x| CachedView::plain(x, kv_heads, d);
                 let answers = [1, 2, 3].map(|threads| {
                     let mut out = vec![f32::NAN; q.len()];
-                    forward(&Pool::new(threads), &mut out, &q, (&keys, &values), &runs, shape);
+                    forward(&Pool::new(threads), &mut out, &q, (view(&keys), view(&values)), &runs, shape);
                     out
                 });
                 let error = relative_error(&answers[0], &want);

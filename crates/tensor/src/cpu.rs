@@ -18,6 +18,14 @@ pub enum Isa {
 /// products of the `gemm` library choose for themselves.
 pub const SWITCH: &str = "UNDERDOG_ISA";
 
+/// The variable that stands for a system which refuses the tile registers, for tests, where it is `1`.
+pub const REFUSAL: &str = "UNDERDOG_AMX_REFUSED";
+
+/// What [`REFUSAL`] says.
+pub fn refuses_tiles() -> bool {
+    std::env::var(REFUSAL).as_deref() == Ok("1")
+}
+
 /// How far up kernels may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -76,7 +84,7 @@ pub fn has_wide_bf16() -> bool {
 
 /// Asks for the cache line of the first of `values`, if there is one. A hint that changes no result.
 #[inline(always)]
-pub fn prefetch(values: &[f32]) {
+pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -114,6 +114,12 @@ struct Block<'a> {
     expected: bool,
 }
 
+/// Bytes of the scratch of a head of this width, whatever the number of rows and tokens.
+pub fn scratch_bytes(width: usize) -> usize {
+    // Sums, logits and their weights; a piece of the head as it is, and both ways.
+    STRETCHES * 4 * (ROWS * width + 2 * ROWS * COLUMNS + 3 * COLUMNS * width)
+}
+
 /// Index of the largest value, the first of equals; 0 for an empty row.
 pub fn argmax(row: &[f32]) -> usize {
     let top = math::max(row);

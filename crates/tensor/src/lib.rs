@@ -11,6 +11,7 @@ pub mod attention;
 pub mod attention_rows;
 pub mod bf16;
 pub mod block;
+pub mod cached;
 pub mod ceilings;
 pub mod cpu;
 pub mod cross_entropy;

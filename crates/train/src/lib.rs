@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod data;
+pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod optimiser;

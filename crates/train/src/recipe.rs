@@ -1,5 +1,6 @@
 //! How to train: the `[recipe]` table of a task, with `--set key=value` on top, checked.
 
+use crate::data::Learned;
 use serde::{Deserialize, Serialize};
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::linear::Precision;
@@ -36,6 +37,11 @@ pub struct Recipe {
     /// Weight of a prompt token's loss beside a completion token's 1, 0 to 1: the text that rows do not share is learned too.
     /// Helps where prompts are long, answers short and rows few (Shi et al. 2024, arXiv 2405.14394).
     pub prompt_weight: f64,
+    /// Similar training rows, with their answers, that stand before every question, as `eval --shots` shows them: the model
+    /// learns to decide among them. It has to be asked in the same way later.
+    pub shots: usize,
+    /// Which answers of a conversation carry loss: `last`, or `all`, those of the `shots` among them.
+    pub answers: String,
     /// Adapted products: `all-linear` or names like `q_proj`, separated by commas.
     pub targets: String,
     /// Seed of the fresh adapter, the order of rows and dropout.
@@ -64,6 +70,8 @@ impl Default for Recipe {
             alpha: 32.0,
             dropout: 0.0,
             prompt_weight: 0.0,
+            shots: 0,
+            answers: "last".into(),
             targets: "all-linear".into(),
             seed: 0,
             precision: "auto".into(),
@@ -126,7 +134,22 @@ impl Recipe {
         within("alpha", self.alpha, 0.0, 1e6)?;
         within("dropout", self.dropout, 0.0, 0.99)?;
         within("prompt_weight", self.prompt_weight, 0.0, 1.0)?;
+        self.learned()?;
         self.modules().map(|_| ())
+    }
+
+    /// Which answers carry loss.
+    ///
+    /// # Errors
+    /// A word that means neither.
+    pub fn learned(&self) -> Result<Learned> {
+        match self.answers.as_str() {
+            "last" => Ok(Learned::Last),
+            "all" => Ok(Learned::All),
+            other => Err(Error::new(Kind::Usage, "recipe value `answers`")
+                .expected("last or all")
+                .found(format!("`{other}`"))),
+        }
     }
 
     fn modules(&self) -> Result<Vec<Module>> {

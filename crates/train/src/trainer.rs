@@ -112,7 +112,7 @@ pub fn accumulate(
     let rank = lora.config().rank;
     let plan = plan(|keep| transformer.bytes_per_token(keep, rank), rows, settings.memory);
     let ready = transformer.ready_in(lora, space);
-    let targets: usize = rows.iter().map(|r| r.completion_len()).sum();
+    let targets: usize = rows.iter().map(|r| r.answer_len()).sum();
     let mut outcome = StepOutcome { loss: 0.0, accuracy: 0.0, tree_tokens: plan.tree_tokens() };
     let mut hits = 0;
     for (index, (part, forest)) in plan.parts.iter().enumerate() {
@@ -123,7 +123,7 @@ pub fn accumulate(
         let mut completion = Vec::with_capacity(scores.len());
         for (i, &row) in part.iter().enumerate() {
             let places = forest.places(i).iter().enumerate();
-            completion.extend(places.filter(|(t, _)| rows[row].is_completion(*t)).map(|(_, &place)| place));
+            completion.extend(places.filter(|(t, _)| rows[row].is_answer(*t)).map(|(_, &place)| place));
         }
         completion.iter().for_each(|&place| d[place] = sft::derivative(targets));
         outcome.loss += sft::loss(completion.iter().map(|&place| scores[place].log_prob), targets);

@@ -10,7 +10,7 @@ use underdog_model::language_model::{LanguageModel, Reference};
 use underdog_model::linear::Precision;
 use underdog_testkit::golden;
 use underdog_train::checkpoint::{self, State, latest};
-use underdog_train::data::{Example, Row, tokenize};
+use underdog_train::data::{Example, Learned, Row, tokenize};
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{RunFiles, Summary, train};
@@ -31,7 +31,7 @@ fn rows(model: &LanguageModel) -> Vec<Example> {
         messages: vec![Message { role: Role::User, content: format!("number {i} of a list") }],
         completion: format!("answer {}", i % 3),
     };
-    tokenize(model, &(0..10).map(row).collect::<Vec<_>>()).unwrap()
+    tokenize(model, &(0..10).map(row).collect::<Vec<_>>(), Learned::Last).unwrap()
 }
 
 fn recipe() -> Recipe {

@@ -19,7 +19,7 @@ struct OnDisk {
 }
 
 /// All types that are written to disk. A file that does not exist is passed over.
-const TYPES: [OnDisk; 6] = [
+const TYPES: [OnDisk; 7] = [
     OnDisk {
         name: "record",
         file: "crates/eval/src/record.rs",
@@ -39,6 +39,12 @@ const TYPES: [OnDisk; 6] = [
         file: "crates/eval/src/report/mod.rs",
         constant: "REPORT_VERSION",
         sample: Some("crates/eval/tests/data/report.v{}.json"),
+    },
+    OnDisk {
+        name: "advice",
+        file: "crates/eval/src/advise/mod.rs",
+        constant: "ADVISE_VERSION",
+        sample: Some("crates/eval/tests/data/advise.v{}.json"),
     },
     OnDisk {
         name: "adapter",

@@ -51,7 +51,7 @@ pub fn finding(
 type Check = (&'static str, fn(&Repository) -> Vec<Finding>);
 
 /// All checks, in the order in which they run.
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     ("crates depend on each other in one direction", crates::order),
     ("only `cli` parses arguments", crates::arguments),
     ("only `cli` prints, exits and reads the environment", rust::terminal),
@@ -70,6 +70,7 @@ const CHECKS: [Check; 18] = [
     ("links and named files exist", docs::links),
     ("quoted commands exist", docs::commands),
     ("every reference script has its step", crate::reference::unlisted),
+    ("docs/results.md is what the summaries give", crate::results::drift),
 ];
 
 /// Runs all checks and prints what they find. `Ok(true)` when they find nothing.

@@ -1,25 +1,102 @@
-//! The baselines that a run measures by itself: the most frequent answer, the nearest training row, and, where the task has
-//! classes or labels, a linear classifier on frozen vectors.
+//! The baselines that a run measures by itself: the untrained model held to labels or a schema, and with similar examples
+//! in its prompt; the most frequent answer, the nearest training row, and, where the task has classes or labels, a linear
+//! classifier on frozen vectors.
 
 use crate::environment::Environment;
-use crate::output::Output;
+use crate::output::{Output, duration};
 use crate::verbs::candidate::{Candidate, ENCODER, encoder};
 use crate::verbs::eval::measure;
 use underdog_eval::baseline::{Answers, BaselineReference};
 use underdog_eval::embedder::SharedEmbedder;
+use underdog_eval::few_shot::{FewShot, Shots, Similar};
 use underdog_eval::runner::{EvalSettings, Evaluation};
 use underdog_eval::split::EvalSet;
-use underdog_eval::{Kind, Result};
+use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue;
-use underdog_model::language_model::Reference;
+use underdog_model::language_model::{LanguageModel, Reference};
+
+/// A prompt with examples has at most so many tokens: longer ones take more time than they are worth to a small model.
+const PROMPT_TOKENS: usize = 2_000;
 
 /// What was measured, by role, and why something was not.
 #[derive(Default)]
 pub struct Measured {
-    /// `majority`, `nearest`, `linear`.
+    /// `constrained`, `few-shot`; `majority`, `nearest`, `linear`.
     pub evaluations: Vec<(&'static str, Evaluation)>,
     /// For the report.
     pub notes: Vec<String>,
+}
+
+/// Measures all baselines on `set`; without the encoder those that need none, and a note says so.
+///
+/// # Errors
+/// As [`measure_prompts`] and [`measure_baselines`].
+pub fn measure_all(
+    (candidate, model): (&Candidate<'_>, &mut LanguageModel),
+    shots: usize,
+    set: &EvalSet,
+    settings: &dyn Fn(&str) -> EvalSettings,
+    (environment, output): (&Environment, &Output),
+) -> Result<Measured> {
+    let encoder = usual_encoder(candidate, environment, output);
+    let known = encoder.as_ref().ok();
+    let surroundings = (environment, output);
+    let mut all = measure_prompts((candidate, model), (shots, known), set, settings, surroundings)?;
+    let simple = measure_baselines((candidate, known), set, settings, environment, output)?;
+    all.evaluations.extend(simple.evaluations);
+    all.notes.extend(simple.notes);
+    if let Err(error) = &encoder {
+        let note = left_out(error);
+        output.say(&note);
+        all.notes.push(note);
+    }
+    Ok(all)
+}
+
+/// Measures the untrained `model` constrained, where the task has labels or a schema, and with the `shots` most similar
+/// training rows before each question, where there is an encoder to find them.
+///
+/// # Errors
+/// When rows cannot be read or the measuring fails or is stopped.
+pub fn measure_prompts(
+    (candidate, model): (&Candidate<'_>, &mut LanguageModel),
+    (shots, encoder): (usize, Option<&SharedEmbedder>),
+    set: &EvalSet,
+    settings: &dyn Fn(&str) -> EvalSettings,
+    (environment, output): (&Environment, &Output),
+) -> Result<Measured> {
+    let mut measured = Measured::default();
+    let task = candidate.task;
+    match candidate.grammar("auto") {
+        Ok((grammar, name)) => {
+            model.constrain(&grammar, name)?;
+            let result =
+                measure("constrained", task, set, model, &settings("constrained.jsonl"), environment);
+            model.free();
+            measured.keep("constrained", result?, output);
+        }
+        // Nothing to hold the answers to: there is no such baseline.
+        Err(error) if error.kind() == Kind::Usage => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(encoder) = encoder.filter(|_| shots > 0) {
+        let context = model.transformer.config().context;
+        let within = PROMPT_TOKENS.min(context.saturating_sub(task.max_new_tokens + 1));
+        let rows = task.train(candidate.options)?;
+        let shots = Shots { count: shots, within: Some(within) };
+        let similar = Similar::new(shots, task, &rows, encoder.clone())?;
+        let mut few = FewShot::new(Box::new(&mut *model), similar);
+        let evaluation = measure("few-shot", task, set, &mut few, &settings("few-shot.jsonl"), environment)?;
+        measured.keep("few-shot", evaluation, output);
+    }
+    Ok(measured)
+}
+
+impl Measured {
+    fn keep(&mut self, role: &'static str, evaluation: Evaluation, output: &Output) {
+        output.say(&format!("{role}: {} rows measured in {}", evaluation.n, duration(evaluation.seconds)));
+        self.evaluations.push((role, evaluation));
+    }
 }
 
 /// Measures the baselines of `candidate`'s task on `set`; `settings` gives those of the record with this name. Without
@@ -28,7 +105,7 @@ pub struct Measured {
 /// # Errors
 /// When rows cannot be read or the measuring fails or is stopped.
 pub fn measure_baselines(
-    candidate: &Candidate<'_>,
+    (candidate, encoder): (&Candidate<'_>, Option<&SharedEmbedder>),
     set: &EvalSet,
     settings: &dyn Fn(&str) -> EvalSettings,
     environment: &Environment,
@@ -36,14 +113,6 @@ pub fn measure_baselines(
 ) -> Result<Measured> {
     let mut measured = Measured::default();
     let answers = Answers::of(candidate.task.train(candidate.options)?.samples());
-    let encoder = match usual_encoder(candidate, environment, output) {
-        Ok(encoder) => Some(encoder),
-        Err(note) => {
-            output.say(&note);
-            measured.notes.push(note);
-            None
-        }
-    };
     let mut plan = vec![("majority", BaselineReference::Majority)];
     if encoder.is_some() {
         plan.push(("nearest", BaselineReference::Nearest(ENCODER.into())));
@@ -52,7 +121,7 @@ pub fn measure_baselines(
         }
     }
     for (role, reference) in plan {
-        let embedder = reference.embedder().and(encoder.as_ref());
+        let embedder = reference.embedder().and(encoder);
         let mut baseline = match candidate.learn(&reference, embedder, output) {
             Ok(baseline) => baseline,
             // Too few rows to choose settings on, for example: the other baselines are there.
@@ -64,27 +133,32 @@ pub fn measure_baselines(
         };
         let settings = settings(&format!("{role}.jsonl"));
         let evaluation = measure(role, candidate.task, set, &mut baseline, &settings, environment)?;
-        measured.evaluations.push((role, evaluation));
+        measured.keep(role, evaluation, output);
     }
     Ok(measured)
 }
 
-/// The encoder, or a note why it is not there. It is fetched only where the base comes from the catalogue too: a run on
+/// The encoder, or why it is not there. It is fetched only where the base comes from the catalogue too: a run on
 /// files of one's own asks for nothing from elsewhere.
-fn usual_encoder(
+///
+/// # Errors
+/// When it is not in the cache and cannot or may not be fetched.
+pub fn usual_encoder(
     candidate: &Candidate<'_>,
     environment: &Environment,
     output: &Output,
-) -> std::result::Result<SharedEmbedder, String> {
+) -> Result<SharedEmbedder> {
     let fetch = Reference::parse(candidate.reference).is_ok_and(|base| catalogue::find(&base.base).is_ok());
     let here = Reference::parse(ENCODER).and_then(|name| name.locate(&environment.cache));
     match here {
         Err(error) if !fetch => Err(error),
         _ => encoder(ENCODER, environment, output),
     }
-    .map_err(|error| {
-        format!(
-            "The baselines nearest and linear were left out: {error}. `underdog models pull {ENCODER}` gets what they need."
-        )
-    })
+}
+
+/// What a report says where the encoder is not there.
+pub fn left_out(error: &Error) -> String {
+    format!(
+        "The baselines few-shot, nearest and linear were left out: {error}. `underdog models pull {ENCODER}` gets what they need."
+    )
 }

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex};
 use underdog_eval::baseline::{Answers, Baseline, BaselineReference, Lessons};
 use underdog_eval::check::CheckSpec;
 use underdog_eval::embedder::SharedEmbedder;
-use underdog_eval::few_shot::FewShot;
+use underdog_eval::few_shot::{FewShot, Shots, Similar};
 use underdog_eval::model::Model;
 use underdog_eval::split::{ReadOptions, Split};
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
+use underdog_model::choose::Length;
 use underdog_model::constrain::Grammar;
 use underdog_model::encoder::Encoder;
+use underdog_model::language_model::Decoding;
 
 /// The encoder where none is named.
 pub const ENCODER: &str = "all-minilm-l6-v2";
@@ -24,11 +26,15 @@ pub struct Candidate<'a> {
     /// The reference as typed, `?constrain=WHAT` and `?shots=K` included.
     pub reference: &'a str,
     /// `--shots`.
-    pub shots: Option<usize>,
+    pub shots: Option<Shots>,
     /// `--constrain`.
     pub constrain: Option<&'a str>,
+    /// `--choose`.
+    pub choose: Option<&'a str>,
     /// `--precision`.
     pub precision: &'a str,
+    /// How it generates its answers.
+    pub decoding: Decoding,
     /// The task whose training rows a baseline or examples come from.
     pub task: &'a Task,
     /// How its rows are read.
@@ -50,6 +56,11 @@ impl Candidate<'_> {
             None => (reference, None),
         };
         let constrain = agreed("constrain", self.constrain, typed)?;
+        let (reference, typed) = match reference.rsplit_once("?choose=") {
+            Some((base, how)) => (base, Some(how)),
+            None => (reference, None),
+        };
+        let choose = agreed("choose", self.choose, typed)?;
         let Some(baseline) = BaselineReference::parse(reference) else {
             let grammar = constrain.map(|what| self.grammar(what)).transpose()?;
             let examples = match shots {
@@ -57,23 +68,36 @@ impl Candidate<'_> {
                 None => None,
             };
             let mut model = load_model(reference, self.precision, environment, output)?;
+            model.decoding = self.decoding;
             if let Some((grammar, name)) = &grammar {
                 model.constrain(grammar, name)?;
             }
+            if let Some(how) = choose {
+                let how = Length::parse(how)?;
+                model.choose_among(&self.labels()?, how)?;
+            }
             let Some((shots, encoder)) = examples else { return Ok(Box::new(model)) };
             let rows = self.task.train(self.options)?;
-            return Ok(Box::new(FewShot::new(Box::new(model), shots, self.task, &rows, encoder)?));
+            let similar = Similar::new(shots, self.task, &rows, encoder)?;
+            return Ok(Box::new(FewShot::new(Box::new(model), similar)));
         };
-        if shots.is_some() || constrain.is_some() {
+        if shots.is_some() || constrain.is_some() || choose.is_some() {
             return Err(Error::new(Kind::Usage, "a baseline takes no examples and no constraint")
-                .found(format!("`{}` with --shots or --constrain", self.reference)));
+                .found(format!("`{}` with --shots, --constrain or --choose", self.reference)));
+        }
+        if self.decoding != Decoding::default() {
+            return Err(Error::new(Kind::Usage, "a baseline generates nothing")
+                .found(format!("`{}` with settings of decoding", self.reference)));
         }
         let encoder = baseline.embedder().map(|name| encoder(name, environment, output)).transpose()?;
         Ok(Box::new(self.learn(&baseline, encoder.as_ref(), output)?))
     }
 
     /// What answers may be, and the name of it: `labels` or `schema`.
-    fn grammar(&self, what: &str) -> Result<(Grammar, &'static str)> {
+    ///
+    /// # Errors
+    /// A task that has neither, or an unknown name.
+    pub fn grammar(&self, what: &str) -> Result<(Grammar, &'static str)> {
         let schema = self.task.harness.spec().check.iter().find_map(|entry| match &entry.check {
             CheckSpec::JsonSchema { schema, .. } => Some(Grammar::Schema(schema.clone())),
             _ => None,
@@ -108,6 +132,18 @@ impl Candidate<'_> {
         found.ok_or_else(|| nothing(expected))
     }
 
+    /// The labels of the training rows.
+    ///
+    /// # Errors
+    /// When the answers are no labels.
+    pub fn labels(&self) -> Result<Vec<String>> {
+        match Answers::of(self.task.train(self.options)?.samples()) {
+            Answers::Classes { texts, .. } => Ok(texts),
+            _ => Err(Error::new(Kind::Usage, "this task has no labels to choose among")
+                .expected("training rows with one of a few answers each")),
+        }
+    }
+
     /// A baseline that has learnt from the task's rows.
     ///
     /// # Errors
@@ -124,8 +160,13 @@ impl Candidate<'_> {
             Some(_) => Some(self.task.validation(self.options)?),
             None => None,
         };
-        let lessons =
-            Lessons { task: self.task, train: &train, validation: validation.as_ref(), seed: self.seed };
+        let lessons = Lessons {
+            task: self.task,
+            train: &train,
+            validation: validation.as_ref(),
+            seed: self.seed,
+            kind: None,
+        };
         Baseline::learn(baseline, lessons, encoder)
     }
 }
@@ -167,12 +208,12 @@ fn agreed<T: PartialEq + std::fmt::Display>(
 }
 
 /// Takes `?shots=K` off the end of a reference.
-fn split_shots(reference: &str) -> Result<(&str, Option<usize>)> {
+fn split_shots(reference: &str) -> Result<(&str, Option<Shots>)> {
     let Some((base, shots)) = reference.rsplit_once("?shots=") else { return Ok((reference, None)) };
     match shots.parse() {
-        Ok(shots) if shots > 0 => Ok((base, Some(shots))),
-        _ => Err(Error::new(Kind::Usage, "the model reference asks for examples that cannot be")
-            .expected("?shots= and a number of 1 or more at its end")
+        Ok(shots) => Ok((base, Some(shots))),
+        Err(_) => Err(Error::new(Kind::Usage, "the model reference asks for examples that cannot be")
+            .expected("?shots= and a number of 1 or more at its end, or ?shots=K,TOKENS")
             .found(format!("`{reference}`"))),
     }
 }
@@ -183,7 +224,8 @@ mod tests {
 
     #[test]
     fn shots_are_taken_off_the_end_of_a_reference() {
-        assert_eq!(split_shots("m+a?shots=4").unwrap(), ("m+a", Some(4)));
+        assert_eq!(split_shots("m+a?shots=4").unwrap(), ("m+a", Some(Shots { count: 4, within: None })));
+        assert_eq!(split_shots("m?shots=4,99").unwrap().1, Some(Shots { count: 4, within: Some(99) }));
         assert_eq!(split_shots("what?.gguf").unwrap(), ("what?.gguf", None));
         assert!(split_shots("m?shots=0").is_err() && split_shots("m?shots=x").is_err());
         assert_eq!(agreed("shots", Some(2), Some(2)).unwrap(), Some(2));

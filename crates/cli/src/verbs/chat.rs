@@ -20,7 +20,9 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
         task.require_typed()?;
     }
     let prompt = ChatPrompt { task, system: arguments.system.clone() };
-    let model = load_model(&arguments.model, &arguments.precision, environment, output)?;
+    let decoding = arguments.decoding.decoding(arguments.seed)?;
+    let mut model = load_model(&arguments.model, &arguments.precision, environment, output)?;
+    model.decoding = decoding;
     let talk = Talk { model: &model, environment, output, max_new_tokens: arguments.max_new_tokens };
     if std::io::stdin().is_terminal() && !output.json {
         return talk.converse(&prompt);

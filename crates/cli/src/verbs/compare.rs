@@ -3,7 +3,7 @@
 
 use crate::arguments::CompareArguments;
 use crate::environment::Environment;
-use crate::output::{Output, percent};
+use crate::output::Output;
 use std::path::{Path, PathBuf};
 use underdog_eval::compare::{
     CandidateComparisons, CompareSettings, Comparison, Entry, ManyComparisons, compare_many,
@@ -138,12 +138,17 @@ fn table(candidate: &CandidateComparisons, score: &str, columns: usize) -> Strin
     text
 }
 
+/// A value in the unit of its metric.
+fn value(comparison: &Comparison, value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |value| comparison.unit.value(value))
+}
+
 fn row(comparison: &Comparison, mark: &str, width: usize) -> String {
     let Comparison { metric, n, .. } = comparison;
     let line = format!(
         "{mark} {metric:<width$}  {n:>6}  {:>8}  {:>9}  {:<26}  {}",
-        percent(comparison.baseline_value),
-        percent(comparison.candidate_value),
+        value(comparison, comparison.baseline_value),
+        value(comparison, comparison.candidate_value),
         comparison.difference_text(),
         comparison.p_text()
     );
@@ -155,8 +160,8 @@ fn stacked(comparison: &Comparison, mark: &str) -> String {
         "{mark} {} (n {})\n    {} -> {}\n    {}, p {}\n",
         comparison.metric,
         comparison.n,
-        percent(comparison.baseline_value),
-        percent(comparison.candidate_value),
+        value(comparison, comparison.baseline_value),
+        value(comparison, comparison.candidate_value),
         comparison.difference_text(),
         comparison.p_text()
     )

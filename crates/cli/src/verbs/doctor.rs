@@ -43,7 +43,7 @@ pub fn run(output: &Output) -> Result<()> {
         quantised_path: format!("{:?}", quantised::Path::best()).to_lowercase(),
         amx_bf16: amx::available(),
         f32_gflop_per_s: ceilings::f32_product(TIME) / 1e9,
-        bf16_gflop_per_s: ceilings::bf16_product(TIME).map(|rate| rate / 1e9),
+        bf16_gflop_per_s: ceilings::bf16_product(&pool, TIME).map(|rate| rate / 1e9),
         read_gb_per_s_one_thread: rate(&Pool::new(1), BYTES),
         read_gb_per_s: rate(&pool, BYTES),
         read_gb_per_s_from_100_mb: rate(&pool, 100_000_000),
@@ -53,8 +53,11 @@ pub fn run(output: &Output) -> Result<()> {
 
 fn text(found: &Findings) -> String {
     let bf16 = match found.bf16_gflop_per_s {
-        Some(rate) => format!("{rate:.0} GFLOP/s on AMX tiles"),
-        None => "- (this CPU, or its kernel, has no AMX)".into(),
+        Some(rate) => format!("{rate:.0} GFLOP/s on AMX tiles, packed factors in cache"),
+        None if amx::state() == amx::State::Refused => {
+            "- (the kernel refuses this process the AMX registers)".into()
+        }
+        None => "- (this CPU has no AMX)".into(),
     };
     format!(
         "{}\n  threads            {}\n  vectors            {}\n  quantised weights  {}\n  f32 products       {:.0} \

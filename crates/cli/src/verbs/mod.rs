@@ -1,5 +1,6 @@
 //! One file a verb, and what several verbs do alike.
 
+pub mod advise;
 pub mod baselines;
 pub mod bench;
 pub mod candidate;
@@ -15,15 +16,17 @@ pub mod run;
 pub mod train;
 pub mod view;
 
-use crate::arguments::RowArguments;
+use crate::arguments::{DecodingArguments, RowArguments};
 use crate::environment::Environment;
 use crate::output::Output;
 use crate::progress::Download;
 use underdog_eval::split::ReadOptions;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue;
-use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::language_model::{Decoding, LanguageModel, Reference};
 use underdog_model::linear::Precision;
+use underdog_model::sampling::Sampling;
+use underdog_tensor::cached::CacheFormat;
 
 /// Loads a model; a catalogue model that is not in the cache is pulled first.
 pub fn load_model(
@@ -65,6 +68,42 @@ pub fn load_base(
             .hint(format!("leave +{} out; a fresh adapter is trained", adapter.display())));
     }
     load_model(text, precision, environment, output)
+}
+
+/// The number format of keys and values that is asked for.
+///
+/// # Errors
+/// A format that there is not.
+pub fn cache_format(text: Option<&str>) -> Result<Option<CacheFormat>> {
+    let parse = |text: &str| {
+        CacheFormat::parse(text).ok_or_else(|| {
+            Error::new(Kind::Usage, "--kv").expected("f32, bf16 or int8").found(format!("`{text}`"))
+        })
+    };
+    text.map(parse).transpose()
+}
+
+impl DecodingArguments {
+    /// How answers are generated.
+    ///
+    /// # Errors
+    /// Settings that there are not, or that say nothing.
+    pub fn decoding(&self, seed: u64) -> Result<Decoding> {
+        let Self { temperature, top_k, top_p, min_p, .. } = *self;
+        let sampling = Sampling { temperature, top_k, top_p, min_p, seed };
+        let drawn = temperature != 0.0;
+        if !drawn && (top_k, top_p, min_p) != (0, 1.0, 0.0) {
+            return Err(Error::new(Kind::Usage, "--top-k, --top-p and --min-p are for drawn tokens")
+                .expected("--temperature above 0 beside them")
+                .found("the most probable token is taken"));
+        }
+        Ok(Decoding {
+            cache: cache_format(self.kv.as_deref())?,
+            lookup: self.lookup,
+            sampling: drawn.then(|| sampling.check()).transpose()?,
+            ..Decoding::default()
+        })
+    }
 }
 
 impl RowArguments {

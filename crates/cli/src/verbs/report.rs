@@ -16,8 +16,13 @@ pub fn run(arguments: &ReportArguments, environment: &Environment, output: &Outp
         [only] if only.is_dir() => Some(only.as_path()),
         _ => None,
     };
-    let making =
-        Making { folder, task: arguments.task.as_deref(), seed: arguments.seed, cache: &environment.cache };
+    let making = Making {
+        folder,
+        advice: arguments.advice.as_deref(),
+        task: arguments.task.as_deref(),
+        seed: arguments.seed,
+        cache: &environment.cache,
+    };
     let data = report(&records, &making)?;
     let path = match (&arguments.out, folder) {
         (Some(file), _) => {

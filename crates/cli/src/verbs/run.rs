@@ -5,10 +5,10 @@ use crate::environment::{Environment, machine, reset_peak_memory};
 use crate::output::{Output, score_card};
 use crate::records::candidate_bytes;
 use crate::run_folder;
-use crate::verbs::baselines::{Measured, measure_baselines};
+use crate::verbs::baselines::{Measured, measure_all};
 use crate::verbs::candidate::{Candidate, attach_encoders};
 use crate::verbs::eval::measure;
-use crate::verbs::train::{describe, examples, recipe, teach};
+use crate::verbs::train::{asked, describe, examples, recipe, similar, teach};
 use crate::verbs::{load_base, say_skipped, skipped_note};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,14 @@ use underdog_eval::runner::{EvalSettings, Evaluation};
 use underdog_eval::split::Split;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
+use underdog_model::language_model::Decoding;
 use underdog_model::linear::Precision;
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{RunFiles, Summary};
+
+/// `--shots` where it is not typed.
+const USUAL_SHOTS: usize = 4;
 
 /// Runs the verb.
 pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output) -> Result<()> {
@@ -42,7 +46,8 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     say_skipped(rows.skipped(), output);
     attach_encoders(&task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
-    let examples = examples(&task, rows.samples(), &model)?;
+    let similar = similar(&task, &rows, &recipe, environment, output)?;
+    let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
     output.say(&format!(
         "{}: {} rows to learn from, everything goes to {}",
@@ -58,28 +63,31 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         seed: recipe.seed,
     };
     let base = measure("base", &task, &set, &mut model, &settings("base.jsonl"), environment)?;
+    let candidate = Candidate {
+        reference: &recipe.base,
+        shots: None,
+        constrain: None,
+        choose: None,
+        precision: &recipe.precision,
+        decoding: Decoding::default(),
+        task: &task,
+        options: &options,
+        seed: recipe.seed,
+    };
+    let mut baselines = match arguments.no_baselines {
+        true => Measured::default(),
+        false => {
+            measure_all((&candidate, &mut model), arguments.shots, &set, &settings, (environment, output))?
+        }
+    };
     let files = RunFiles { directory: folder.clone(), resume: arguments.folder.resume };
     reset_peak_memory();
     let (lora, summary) = teach(&model, &examples, &recipe, &files, environment)?;
     model.adopt(lora, &files.adapter());
     reset_peak_memory();
-    let tuned = measure("tuned", &task, &set, &mut model, &settings("tuned.jsonl"), environment)?;
-
-    let baselines = match arguments.no_baselines {
-        true => Measured::default(),
-        false => {
-            let candidate = Candidate {
-                reference: &recipe.base,
-                shots: None,
-                constrain: None,
-                precision: &recipe.precision,
-                task: &task,
-                options: &options,
-                seed: recipe.seed,
-            };
-            measure_baselines(&candidate, &set, &settings, environment, output)?
-        }
-    };
+    let mut student = asked(&mut model, similar);
+    let tuned = measure("tuned", &task, &set, &mut *student, &settings("tuned.jsonl"), environment)?;
+    drop(student);
 
     let finished = Finished {
         task: &task,
@@ -89,7 +97,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         tuned,
         summary,
         precision: model.precision(),
-        baselines: baselines.evaluations,
+        baselines: std::mem::take(&mut baselines.evaluations),
         environment,
     };
     let mut notes: Vec<String> =
@@ -204,6 +212,7 @@ fn commands(arguments: &RunArguments, recipe: &Recipe, used: Precision, adapter:
     rows.push_str(if arguments.rows.allow_leakage { " --allow-leakage" } else { "" });
     let mut again = format!("underdog run {task}{rows}");
     again.push_str(if arguments.no_baselines { " --no-baselines" } else { "" });
+    flag(&mut again, "--shots", (arguments.shots != USUAL_SHOTS).then(|| arguments.shots.to_string()));
     flag(&mut again, "--model", arguments.model.clone());
     let sets_precision = |set: &&String| set.split('=').next().is_some_and(|key| key.trim() == "precision");
     let others = arguments.set.iter().filter(|set| !sets_precision(set));
@@ -220,7 +229,7 @@ fn commands(arguments: &RunArguments, recipe: &Recipe, used: Precision, adapter:
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &impl std::fmt::Display) -> String {
+pub fn quoted(word: &impl std::fmt::Display) -> String {
     let word = word.to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
     match !word.is_empty() && word.chars().all(plain) {

@@ -2,18 +2,23 @@
 
 use crate::arguments::TrainArguments;
 use crate::environment::{Environment, peak_memory_mib};
+use crate::memory::available;
 use crate::output::{Output, duration};
 use crate::progress::Meter;
 use crate::run_folder;
+use crate::verbs::candidate::{ENCODER, encoder};
 use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
 use underdog_eval::Result;
+use underdog_eval::few_shot::{FewShot, Shots, Similar};
+use underdog_eval::model::{Message, Model};
 use underdog_eval::sample::Sample;
-use underdog_eval::split::Split;
+use underdog_eval::split::{Rows, Split, Train};
 use underdog_eval::task::Task;
 use underdog_model::language_model::LanguageModel;
 use underdog_model::lora::Lora;
-use underdog_train::data::{Example, Row, tokenize};
+use underdog_train::data::{Example, Learned, Row, tokenize};
+use underdog_train::memory;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{self, RunFiles, Summary};
 
@@ -30,9 +35,10 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
     let rows = task.train(&arguments.rows.options()?)?.limited(arguments.rows.limit, recipe.seed)?;
     say_skipped(rows.skipped(), output);
     let model = load_base(&recipe.base, &recipe.precision, environment, output)?;
-    let examples = examples(&task, rows.samples(), &model)?;
+    let similar = similar(&task, &rows, &recipe, environment, output)?;
+    let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
     if arguments.preview {
-        return preview(&model, &examples, output);
+        return preview(&model, &examples, &recipe, output);
     }
     let directory = run_folder::resolve(&arguments.folder, &task.name, "train")?;
     let files = RunFiles { directory, resume: arguments.folder.resume };
@@ -49,16 +55,62 @@ pub fn recipe(task: &Task, model: Option<&str>, set: &[String]) -> Result<Recipe
     Recipe::resolve(&task.recipe, &set)
 }
 
-/// Samples as token sequences.
-pub fn examples(task: &Task, samples: &[Sample], model: &LanguageModel) -> Result<Vec<Example>> {
-    let row = |sample: &Sample| {
-        let (messages, completion) = (task.messages(sample)?, task.completion(sample)?);
-        Ok(Row { id: sample.id.clone(), messages, completion })
-    };
-    tokenize(model, &samples.iter().map(row).collect::<Result<Vec<_>>>()?)
+/// The rows that a recipe wants to show before every question, if it wants any.
+///
+/// # Errors
+/// When the encoder that finds them cannot be opened, or a row makes no prompt.
+pub fn similar(
+    task: &Task,
+    rows: &Rows<Train>,
+    recipe: &Recipe,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Option<Similar>> {
+    if recipe.shots == 0 {
+        return Ok(None);
+    }
+    Similar::new(
+        Shots { count: recipe.shots, within: None },
+        task,
+        rows,
+        encoder(ENCODER, environment, output)?,
+    )
+    .map(Some)
 }
 
-/// Trains with a progress bar and the peak of memory; there is none where every step was done earlier.
+/// Rows as token sequences, with similar rows before every question where there are any.
+///
+/// # Errors
+/// A row that makes no prompt or does not fit the model.
+pub fn examples(
+    task: &Task,
+    rows: &Rows<Train>,
+    model: &LanguageModel,
+    similar: Option<&Similar>,
+    learned: Learned,
+) -> Result<Vec<Example>> {
+    let samples = rows.samples();
+    let mut conversations = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
+    if let Some(similar) = similar {
+        conversations =
+            similar.show(&conversations.iter().map(Vec::as_slice).collect::<Vec<_>>(), &|_| None)?;
+    }
+    let row = |(sample, messages): (&Sample, Vec<Message>)| {
+        Ok(Row { id: sample.id.clone(), messages, completion: task.completion(sample)? })
+    };
+    tokenize(model, &samples.iter().zip(conversations).map(row).collect::<Result<Vec<_>>>()?, learned)
+}
+
+/// A trained model, asked as it was trained: with similar rows before every question where there are any.
+pub fn asked<'a>(model: &'a mut LanguageModel, similar: Option<Similar>) -> Box<dyn Model + 'a> {
+    match similar {
+        Some(similar) => Box::new(FewShot::new(Box::new(model), similar)),
+        None => Box::new(model),
+    }
+}
+
+/// Trains with a progress bar and the peak of memory; there is none where every step was done earlier. What would not fit the
+/// memory is refused before the first step.
 pub fn teach(
     model: &LanguageModel,
     examples: &[Example],
@@ -66,6 +118,9 @@ pub fn teach(
     files: &RunFiles,
     environment: &Environment,
 ) -> Result<(Lora, Summary)> {
+    if let Some(available) = available(&environment.system) {
+        memory::check(model, examples, recipe, &available)?;
+    }
     let mut meter = Meter::new("train", recipe.total_steps(examples.len()));
     let mut worked = false;
     let result = trainer::train(model, examples, recipe, files, &environment.stop, &mut |progress| {
@@ -106,7 +161,8 @@ pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
 }
 
 /// Shows rows as the model sees them. A token that carries loss stands in ⟦brackets⟧.
-fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Result<()> {
+fn preview(model: &LanguageModel, examples: &[Example], recipe: &Recipe, output: &Output) -> Result<()> {
+    let peak = memory::planned(model, examples, recipe)?.peak().div_ceil(1 << 20);
     let shown: Vec<&Example> = examples.iter().take(PREVIEWED).collect();
     let piece = |id: u32| String::from_utf8_lossy(&model.tokenizer.decode_piece(id)).into_owned();
     let object = |e: &&Example| {
@@ -115,20 +171,24 @@ fn preview(model: &LanguageModel, examples: &[Example], output: &Output) -> Resu
         json!({"id": e.id, "prompt_tokens": e.prompt_len(), "tokens": tokens})
     };
     let objects: Vec<_> = shown.iter().map(object).collect();
-    output.result(&json!({"rows": examples.len(), "preview": objects}), || {
+    output.result(&json!({"rows": examples.len(), "planned_peak_mib": peak, "preview": objects}), || {
         let mut text = String::new();
         for example in &shown {
-            let (prompt, completion) = example.sequence.tokens.split_at(example.prompt_len());
             text.push_str(&format!(
                 "── {}: {} prompt tokens, {} with loss\n",
                 example.id,
-                prompt.len(),
-                completion.len()
+                example.prompt_len(),
+                example.answer_len()
             ));
-            prompt.iter().for_each(|&id| text.push_str(&piece(id)));
-            completion.iter().for_each(|&id| text.push_str(&format!("⟦{}⟧", piece(id))));
+            for (i, &id) in example.sequence.tokens.iter().enumerate() {
+                match example.in_answer(i) {
+                    true => text.push_str(&format!("⟦{}⟧", piece(id))),
+                    false => text.push_str(&piece(id)),
+                }
+            }
             text.push('\n');
         }
+        text.push_str(&format!("planned peak of memory: {peak} MiB\n"));
         text
     })
 }

@@ -18,7 +18,8 @@
     made.dataset.label = label;
     return made;
   };
-  const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
+  const bare = (value, unit) => (unit === "number" ? value.toFixed(2) : (100 * value).toFixed(1));
+  const score = ({ score, unit }) => (score === null ? "–" : bare(score, unit) + (unit === "number" ? "" : " %"));
   const link = (run, text) => {
     const made = element("a", "", text);
     made.href = `/run/${run.id.split("/").map(encodeURIComponent).join("/")}`;
@@ -31,7 +32,7 @@
   };
   const whisker = (record) => {
     const share = (value) => 100 * Math.min(1, Math.max(0, value));
-    if (record.score === null) return "";
+    if (record.score === null || record.unit === "number") return "";
     const made = element("span", "whisker");
     made.setAttribute("aria-hidden", "true");
     const [line, dot] = [document.createElement("i"), document.createElement("b")];
@@ -76,7 +77,7 @@
       if (run.training.points.length > 1) box.append(spark(run.training.points));
     }
     for (const record of run.records.filter((record) => record.done < record.n)) {
-      box.append(element("p", "small", `${record.role}: ${record.done} of ${record.n} samples, ${record.metric} so far ${percent(record.score)}`), bar(record));
+      box.append(element("p", "small", `${record.role}: ${record.done} of ${record.n} samples, ${record.metric} so far ${score(record)}`), bar(record));
     }
     return box;
   };
@@ -94,9 +95,9 @@
       const { task, split, n, metric } = group[0][1];
       const made = group.map(([run, record], index) => {
         const rate = record.rows_per_s === null ? "–" : `${record.rows_per_s.toLocaleString("en", { maximumSignificantDigits: 3 })} rows/s`;
-        const range = record.low === null ? "no interval" : `${(100 * record.low).toFixed(1)} – ${(100 * record.high).toFixed(1)}`;
+        const range = record.low === null ? "no interval" : `${bare(record.low, record.unit)} – ${bare(record.high, record.unit)}`;
         return element("tr", index === 0 ? "first" : "", rowHead(element("b", "", record.role), " ", element("span", "interval", record.candidate)),
-          cell(metric, "value", percent(record.score)), cell("interval", "range", whisker(record), element("span", "interval", range)),
+          cell(metric, "value", score(record)), cell("interval", "range", whisker(record), element("span", "interval", range)),
           cell("speed", "", rate), cell("run", "", link(run, run.id)));
       });
       const head = element("h3", "", `${task} `, element("small", "", `${split}, ${n} samples`));
@@ -111,7 +112,7 @@
     rows.replaceChildren(...runs.map((run) => {
       const whole = run.records.some((record) => record.done === record.n);
       const written = new Date(1000 * run.updated).toLocaleString();
-      const names = run.records.map((record) => `${record.role} ${percent(record.score)}`).join(" · ");
+      const names = run.records.map((record) => `${record.role} ${score(record)}`).join(" · ");
       return element("tr", "", rowHead(whole ? link(run, run.id) : run.id), cell("state", `state ${run.state}`, run.state),
         cell("written", "", written), cell("candidates", "", names || "training only"));
     }));

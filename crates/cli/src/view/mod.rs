@@ -148,7 +148,8 @@ impl Shown {
             return Response::new(200, HTML, html.as_str());
         }
         let folder = run.folder.clone();
-        let making = Making { folder: Some(&folder), task: None, seed: None, cache: &self.cache };
+        let making =
+            Making { folder: Some(&folder), advice: None, task: None, seed: None, cache: &self.cache };
         match report(&finished, &making).and_then(|data| data.html()) {
             Ok(html) => {
                 *page = Some((key, html.clone()));

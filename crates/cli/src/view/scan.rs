@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use underdog_eval::harness::{Verdicts, resolve_metrics};
 use underdog_eval::record::Record;
+use underdog_eval::statistics::Unit;
 use underdog_train::metrics;
 
 /// Folders in folders, so deep; `underdog-runs/TASK/VERB-NNN` is two.
@@ -45,6 +46,8 @@ pub struct Progress {
     pub score: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
+    /// What the three are: shares of 1, or numbers of their own.
+    pub unit: Unit,
     pub done: usize,
     pub n: usize,
     pub rows_per_s: Option<f64>,
@@ -155,6 +158,7 @@ impl Scanner {
             score: estimate.value,
             low: estimate.low,
             high: estimate.high,
+            unit: estimate.unit,
             done: samples.len(),
             n: header.n,
             rows_per_s: (seconds > 0.0).then(|| samples.len() as f64 / seconds),

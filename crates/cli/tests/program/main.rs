@@ -2,10 +2,12 @@
 //! comes out on stdout, on stderr, as the exit code and on the disk.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod advising;
 mod bad_input;
 mod comparing;
 mod documents;
 mod home;
 #[cfg(unix)]
 mod interrupted;
+mod machine;
 mod results;

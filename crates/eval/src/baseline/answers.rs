@@ -32,23 +32,23 @@ pub enum Answers {
 impl Answers {
     /// Reads the answers of `samples`.
     pub fn of(samples: &[Sample]) -> Answers {
-        let sets: Option<Vec<Vec<&str>>> = samples.iter().map(|sample| labels_of(&sample.expected)).collect();
-        if let Some(sets) = sets {
-            let labels = sorted(sets.iter().flatten().copied());
-            if labels.is_empty() || labels.len() * ROWS_A_CLASS > samples.len() {
-                return Answers::Free;
-            }
-            let of_row = sets.iter().map(|set| places(&labels, set)).collect();
-            return Answers::Sets { labels, of_row };
+        let found = sets(samples).unwrap_or_else(|| classes(samples));
+        let different = match &found {
+            Answers::Sets { labels, .. } if labels.is_empty() => return Answers::Free,
+            Answers::Sets { labels, .. } => labels.len(),
+            Answers::Classes { texts, .. } => texts.len(),
+            Answers::Free => return Answers::Free,
+        };
+        if different * ROWS_A_CLASS > samples.len() { Answers::Free } else { found }
+    }
+
+    /// The answers of other samples of the same task, in the same kind, however few come back.
+    pub fn alike(&self, samples: &[Sample]) -> Answers {
+        match self {
+            Answers::Free => Answers::Free,
+            Answers::Classes { .. } => classes(samples),
+            Answers::Sets { .. } => sets(samples).unwrap_or(Answers::Free),
         }
-        let each: Vec<String> = samples.iter().map(Sample::expected_text).collect();
-        let texts = sorted(each.iter().map(String::as_str));
-        if texts.len() * ROWS_A_CLASS > samples.len() {
-            return Answers::Free;
-        }
-        let place: HashMap<&str, usize> = texts.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect();
-        let of_row = each.iter().map(|text| place[text.as_str()]).collect();
-        Answers::Classes { texts, of_row }
     }
 
     /// The same answers as targets of a regression; `None` where there is nothing to learn: free answers, or one class.
@@ -103,6 +103,23 @@ impl Answers {
             Answers::Free => String::new(),
         }
     }
+}
+
+/// Lists of labels; `None` where a row has something else.
+fn sets(samples: &[Sample]) -> Option<Answers> {
+    let sets: Vec<Vec<&str>> =
+        samples.iter().map(|sample| labels_of(&sample.expected)).collect::<Option<_>>()?;
+    let labels = sorted(sets.iter().flatten().copied());
+    let of_row = sets.iter().map(|set| places(&labels, set)).collect();
+    Some(Answers::Sets { labels, of_row })
+}
+
+fn classes(samples: &[Sample]) -> Answers {
+    let each: Vec<String> = samples.iter().map(Sample::expected_text).collect();
+    let texts = sorted(each.iter().map(String::as_str));
+    let place: HashMap<&str, usize> = texts.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect();
+    let of_row = each.iter().map(|text| place[text.as_str()]).collect();
+    Answers::Classes { texts, of_row }
 }
 
 /// The strings of a list of strings.
@@ -172,5 +189,8 @@ mod tests {
     fn answers_that_differ_are_free() {
         assert_eq!(Answers::of(&samples(&[json!("a"), json!("b"), json!("b")])), Answers::Free);
         assert_eq!(Answers::of(&samples(&[json!(["a"]), json!(["b"])])), Answers::Free);
+        let kind = Answers::of(&samples(&[json!("a"), json!("b"), json!("b"), json!("a")]));
+        let few = kind.alike(&samples(&[json!("b"), json!("a")]));
+        assert_eq!(few, Answers::Classes { texts: vec!["a".into(), "b".into()], of_row: vec![1, 0] });
     }
 }

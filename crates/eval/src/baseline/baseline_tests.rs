@@ -32,7 +32,7 @@ fn score(task: &Task, reference: &str, with_validation: bool) -> f64 {
     let options = ReadOptions::default();
     let (train, validation) = (task.train(&options).unwrap(), task.validation(&options).unwrap());
     let validation = with_validation.then_some(&validation);
-    let lessons = Lessons { task, train: &train, validation, seed: 1 };
+    let lessons = Lessons { task, train: &train, validation, seed: 1, kind: None };
     let reference = BaselineReference::parse(reference).unwrap();
     let mut baseline = Baseline::learn(&reference, lessons, Some(&embedder())).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ fn what_cannot_be_learnt_is_refused_and_the_fingerprint_follows_the_rows() {
     let folder = tempfile::tempdir().unwrap();
     let learn = |task: &Task, reference: &str, embedder: Option<&SharedEmbedder>| {
         let train = task.train(&ReadOptions::default()).unwrap();
-        let lessons = Lessons { task, train: &train, validation: None, seed: 1 };
+        let lessons = Lessons { task, train: &train, validation: None, seed: 1, kind: None };
         Baseline::learn(&BaselineReference::parse(reference).unwrap(), lessons, embedder)
     };
     let one = task(folder.path(), &classes);

@@ -84,12 +84,17 @@ pub struct Lessons<'a> {
     pub validation: Option<&'a Rows<Validation>>,
     /// Decides which part that is.
     pub seed: u64,
+    /// The kind of answers where it is known from more rows than these: few rows of many classes look like free text.
+    pub kind: Option<&'a Answers>,
 }
 
 impl Lessons<'_> {
     /// What kind of answers the training rows have.
     pub fn answers(&self) -> Answers {
-        Answers::of(self.train.samples())
+        match self.kind {
+            Some(kind) => kind.alike(self.train.samples()),
+            None => Answers::of(self.train.samples()),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub mod regex;
 pub mod rouge;
 mod sequence;
 pub mod sides;
-mod similarity;
+pub mod similarity;
 mod token_f1;
 mod verdict;
 mod when;
@@ -188,16 +188,7 @@ pub enum CheckSpec {
     /// A number that stands in the row.
     Given(given::GivenSpec),
     /// How close in meaning the answer is to the expected one: a number from −1 to 1, or with `at_least` a question.
-    Similarity {
-        /// Name of the check in records and metrics.
-        name: String,
-        /// The cosine from which on an answer passes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        at_least: Option<f64>,
-        /// The encoder, as a model reference.
-        #[serde(default = "similarity::usual_embedder")]
-        embedder: String,
-    },
+    Similarity(similarity::SimilaritySpec),
 }
 
 /// A check with its name.
@@ -234,9 +225,6 @@ impl CheckSpec {
                     }),
                 });
                 Ok(each.collect())
-            }
-            CheckSpec::Similarity { name, at_least, embedder } => {
-                Ok(one(name, Box::new(similarity::Similarity::new(name, *at_least, embedder)?)))
             }
             CheckSpec::AllFields { name, fields, normalise } => {
                 require_some(name, "fields", fields.len())?;
@@ -275,12 +263,12 @@ impl CheckSpec {
             CheckSpec::Bleu(spec) => Box::new(spec.compare(bleu::Bleu)),
             CheckSpec::Chrf(spec) => Box::new(spec.compare(chrf::Chrf)),
             CheckSpec::Given(spec) => Box::new(given::Given(spec.clone())),
+            CheckSpec::Similarity(spec) => Box::new(similarity::Similarity::new(spec)?),
             CheckSpec::Exact { .. }
             | CheckSpec::JsonValid { .. }
             | CheckSpec::JsonSchema { .. }
             | CheckSpec::FieldExact { .. }
             | CheckSpec::AllFields { .. }
-            | CheckSpec::Similarity { .. }
             | CheckSpec::Facts(_) => unreachable!("`build` makes these itself"),
         })
     }
@@ -292,7 +280,6 @@ impl CheckSpec {
             | CheckSpec::JsonValid { name }
             | CheckSpec::JsonSchema { name, .. }
             | CheckSpec::FieldExact { name, .. }
-            | CheckSpec::Similarity { name, .. }
             | CheckSpec::AllFields { name, .. } => name,
             CheckSpec::Regex(spec) => &spec.name,
             CheckSpec::Contains(spec) => &spec.name,
@@ -309,6 +296,7 @@ impl CheckSpec {
             CheckSpec::Rouge(spec) => &spec.name,
             CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.name,
             CheckSpec::Given(spec) => &spec.name,
+            CheckSpec::Similarity(spec) => &spec.name,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::harness::Metric;
 use crate::record::SampleRecord;
 use crate::statistics::power::Design;
 use crate::statistics::{
-    self, ALPHA, Clusters, Column, Draws, Estimate, Interval, effects, intervals, paired,
+    self, ALPHA, Clusters, Column, Draws, Estimate, Interval, Unit, effects, intervals, paired,
 };
 use std::collections::HashMap;
 
@@ -30,6 +30,7 @@ pub(super) fn pair<'a>(baseline: &'a [SampleRecord], candidate: &'a [SampleRecor
 /// The numbers of one metric, on one slice, for one candidate and the baseline.
 pub(super) struct Cell {
     metric: String,
+    unit: Unit,
     slice: Option<Slice>,
     yes_or_no: bool,
     baseline: Vec<f64>,
@@ -80,6 +81,7 @@ fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
     let zero_or_one = |values: &[f64]| values.iter().all(|value| *value == 0.0 || *value == 1.0);
     Cell {
         metric: metric.name.clone(),
+        unit: metric.unit(),
         slice: None,
         yes_or_no: corpus.is_none() && metric.is_rate() && zero_or_one(&baseline) && zero_or_one(&candidate),
         differences: baseline.iter().zip(&candidate).map(|(a, b)| b - a).collect(),
@@ -191,6 +193,7 @@ pub(super) fn measure(cells: &[((&str, &str), Cell)], seed: u64) -> Vec<Comparis
                 (count(&cell.differences, |d| d < 0.0), count(&cell.differences, |d| d > 0.0));
             let mut comparison = Comparison {
                 metric: cell.metric.clone(),
+                unit: cell.unit,
                 baseline: (*baseline).to_owned(),
                 candidate: (*candidate).to_owned(),
                 slice: cell.slice.clone(),

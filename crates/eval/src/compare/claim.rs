@@ -2,7 +2,7 @@
 //! nowhere else: its fields are private, and `cargo xtask tidy` looks for the words in all other source.
 
 use super::comparison::{Comparison, is_told};
-use super::words::{p_words, percent, points, rounded};
+use super::words::{p_words, rounded};
 use serde::{Deserialize, Serialize};
 
 /// What a claim says.
@@ -80,7 +80,7 @@ pub(crate) fn leakage(shared: usize, n: usize) -> String {
 /// What may be said about one comparison. `tests` is the size of the family of the correction; where measured inputs stand
 /// in the training rows as well (`shared` of them), nothing may be claimed, whatever the numbers are.
 pub(super) fn verdict(comparison: &Comparison, tests: usize, shared: usize) -> Claim {
-    let Comparison { baseline, candidate, n, .. } = comparison;
+    let Comparison { baseline, candidate, n, unit, .. } = comparison;
     let what = what(comparison);
     let nothing = |rest: String| {
         let start =
@@ -104,10 +104,11 @@ pub(super) fn verdict(comparison: &Comparison, tests: usize, shared: usize) -> C
         return Claim::new(ClaimKind::Nothing, text);
     };
     let facts = format!(
-        "{} against {}, {} points ({}; {}, {}) on {}",
-        percent(after),
-        percent(before),
-        points(difference),
+        "{} against {}, {}{} ({}; {}, {}) on {}",
+        unit.value(after),
+        unit.value(before),
+        unit.difference(difference),
+        unit.points(),
         interval(comparison),
         comparison.test,
         corrected(p, comparison.p_holm, tests),
@@ -124,9 +125,9 @@ pub(super) fn verdict(comparison: &Comparison, tests: usize, shared: usize) -> C
     if let Some(test) = comparison.non_inferiority.as_ref().filter(|test| test.holds())
         && let Some(p) = test.p
     {
-        let margin = points(test.margin).trim_start_matches('+').to_owned();
+        let margin = unit.difference(test.margin).trim_start_matches('+').to_owned() + unit.points();
         let sentence = format!(
-            "The {candidate} model is not worse than the {baseline} model at {what} by more than {margin} points \
+            "The {candidate} model is not worse than the {baseline} model at {what} by more than {margin} \
              (non-inferior): {facts}; against the margin {}, {}.",
             test.test,
             corrected(p, test.p_holm, tests)
@@ -147,7 +148,11 @@ fn what(comparison: &Comparison) -> String {
 
 fn interval(comparison: &Comparison) -> String {
     match (comparison.low, comparison.high) {
-        (Some(low), Some(high)) => format!("95 % interval {} to {}", points(low), points(high)),
+        (Some(low), Some(high)) => format!(
+            "95 % interval {} to {}",
+            comparison.unit.difference(low),
+            comparison.unit.difference(high)
+        ),
         // With two samples or more, only equal differences leave the interval out.
         _ => "the same on every sample".to_owned(),
     }

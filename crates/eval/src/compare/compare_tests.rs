@@ -134,7 +134,10 @@ fn other_checks_are_refused() {
 
 #[test]
 fn numbers_in_sentences_are_never_zero_with_a_sign_or_too_precise() {
-    assert_eq!((points(-0.0001), points(0.01234)), ("0.0".to_owned(), "+1.2".to_owned()));
+    use crate::statistics::Unit::{Number, Share};
+    assert_eq!((Share.difference(-0.0001), Share.difference(0.01234)), ("0.0".to_owned(), "+1.2".to_owned()));
+    assert_eq!((Share.value(0.785), Share.bare(0.785)), ("78.5 %".to_owned(), "78.5".to_owned()));
+    assert_eq!((Number.value(-0.004), Number.difference(-0.114)), ("0.00".to_owned(), "−0.11".to_owned()));
     assert_eq!(
         (words::p_words(0.0), words::p_words(0.0312), words::p_words(0.5149)),
         ("p < 0.001".into(), "p = 0.031".into(), "p = 0.51".into())

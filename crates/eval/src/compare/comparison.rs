@@ -2,7 +2,7 @@
 //! made in `cells`, the sentences in `claim`.
 
 use super::{Claim, Slice};
-use crate::statistics::{ALPHA, Effect, Interval, NonInferiority};
+use crate::statistics::{ALPHA, Effect, Interval, NonInferiority, Unit};
 use serde::{Deserialize, Serialize};
 
 /// One metric of a candidate and the baseline, on the samples that they have in common, or on a slice of these.
@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Comparison {
     /// Name of the metric.
     pub metric: String,
+    /// What its number is.
+    #[serde(default, skip_serializing_if = "Unit::is_share")]
+    pub unit: Unit,
     /// What the baseline is called.
     pub baseline: String,
     /// What the other one is called.

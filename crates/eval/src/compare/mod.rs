@@ -15,7 +15,7 @@ pub(crate) use claim::leakage;
 pub use claim::{Claim, ClaimKind};
 pub use comparison::{AgainstAll, CandidateComparisons, Comparison, Comparisons, ManyComparisons};
 pub use slices::{Slice, slice_fields};
-pub(crate) use words::{percent, points};
+pub(crate) use words::{p_short, percent};
 
 use crate::harness::resolve_metrics;
 use crate::record::SampleRecord;

@@ -1,10 +1,11 @@
 //! The score card: every metric by candidate with its interval, the paired comparison of the subject with each of the
 //! others beside it, and the score on slices. Numbers come from `compare`; this file lays them out.
 
+use super::words::{short_name, short_print};
 use super::{CandidateResult, ReportData};
-use crate::compare::{Comparison, Slice, percent, points};
+use crate::compare::{Comparison, Slice};
 use crate::harness::{ANSWERED, Metric};
-use crate::statistics::{Estimate, Interval};
+use crate::statistics::{Estimate, Interval, Unit};
 use serde::Serialize;
 
 /// One number with its interval.
@@ -85,13 +86,17 @@ fn score_view(data: &ReportData, index: usize, metric: &str) -> ScoreView {
     let estimate = evaluation.metrics.get(metric);
     ScoreView {
         role: role.clone(),
-        candidate: evaluation.candidate.clone(),
+        candidate: format!(
+            "{} · {}",
+            short_name(&evaluation.candidate),
+            short_print(&evaluation.header.candidate.fingerprint)
+        ),
         rank: match index {
             index if index == data.subject => "subject",
             index if Some(index) == data.strongest() => "strongest",
             _ => "other",
         },
-        value: estimate.and_then(|e| e.value).map_or_else(|| "–".to_owned(), percent),
+        value: estimate.and_then(|e| Some(e.unit.value(e.value?))).unwrap_or_else(|| "–".to_owned()),
         interval: estimate.map(interval_text).unwrap_or_default(),
         has_interval: estimate.is_some_and(|e| e.low.is_some()),
         whisker: estimate.and_then(whisker),
@@ -100,12 +105,16 @@ fn score_view(data: &ReportData, index: usize, metric: &str) -> ScoreView {
 
 fn interval_text(estimate: &Estimate) -> String {
     match (estimate.low, estimate.high) {
-        (Some(low), Some(high)) => format!("{:.1} – {:.1}", low * 100.0, high * 100.0),
+        (Some(low), Some(high)) => format!("{} – {}", estimate.unit.bare(low), estimate.unit.bare(high)),
         _ => estimate.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
     }
 }
 
 fn whisker(estimate: &Estimate) -> Option<WhiskerView> {
+    // The line stands for 0 to 100 %; a number that may be below 0 has no place on it.
+    if estimate.unit == Unit::Number {
+        return None;
+    }
     let share = |number: f64| (number.clamp(0.0, 1.0) * 1000.0).round() / 10.0;
     let value = share(estimate.value?);
     let Interval { low, high } =
@@ -133,7 +142,7 @@ fn metric_view(data: &ReportData, name: &str, description: Option<&str>) -> Metr
         let comparison = comparison(data, index, name, None);
         CardRow {
             cell: score_view(data, index, name),
-            difference: comparison.and_then(|c| c.difference).map(points).unwrap_or_default(),
+            difference: comparison.and_then(|c| Some(c.unit.difference(c.difference?))).unwrap_or_default(),
             difference_interval: comparison.map(difference_interval).unwrap_or_default(),
             p: comparison.map(Comparison::p_text).unwrap_or_default(),
         }
@@ -185,7 +194,9 @@ fn comparison<'a>(
 
 fn difference_interval(comparison: &Comparison) -> String {
     match (comparison.low, comparison.high) {
-        (Some(low), Some(high)) => format!("{} to {}", points(low), points(high)),
+        (Some(low), Some(high)) => {
+            format!("{} to {}", comparison.unit.difference(low), comparison.unit.difference(high))
+        }
         // A missing interval means equal differences only where there are differences to be equal.
         _ if comparison.n >= 2 && comparison.difference == Some(0.0) => "the same on every sample".to_owned(),
         _ => comparison.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
@@ -203,7 +214,7 @@ pub(super) fn slices(data: &ReportData) -> Vec<SlicingView> {
             } else {
                 self::comparison(data, index, &all.score, Some(slice)).and_then(|c| c.baseline_value)
             };
-            let text = number.map_or_else(|| "–".to_owned(), percent);
+            let text = number.map_or_else(|| "–".to_owned(), |number| comparison.unit.value(number));
             (data.candidates[index].role.clone(), text)
         };
         SliceRow {

@@ -3,7 +3,7 @@
 
 use super::words::{cut, duration, grouped, memory, pictured, rate};
 use super::{Command, Fingerprint, ReportData, breakdown, card, samples, scatter, svg};
-use crate::compare::percent;
+use crate::advise::AdviseData;
 use crate::harness::resolve_metrics;
 use crate::{Error, Kind, Result};
 use minijinja::value::Serde;
@@ -35,6 +35,8 @@ struct Page<'a> {
     group: Option<String>,
     system: Option<String>,
     train: Option<String>,
+    learned: Vec<String>,
+    advised: Option<String>,
     costs: Vec<CostView>,
     checks: Vec<breakdown::CheckView>,
     confusion: Option<breakdown::Confusion>,
@@ -54,8 +56,8 @@ struct CostView {
     tokens: String,
 }
 
-/// The page for `data`.
-pub(super) fn render(data: &ReportData) -> Result<String> {
+/// What fills in the templates of pages: everything is escaped, and what is not there is an error.
+pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -63,9 +65,17 @@ pub(super) fn render(data: &ReportData) -> Result<String> {
         Some(text) if !value.is_safe() => escape_formatter(out, state, &Value::from(pictured(text))),
         _ => escape_formatter(out, state, value),
     });
-    let broken = |error: minijinja::Error| {
-        Error::new(Kind::Data, "the report page cannot be made").found(error.to_string())
-    };
+    environment
+}
+
+/// A template that cannot be filled in.
+pub(crate) fn broken(error: minijinja::Error) -> Error {
+    Error::new(Kind::Data, "the page cannot be made").found(error.to_string())
+}
+
+/// The page for `data`.
+pub(super) fn render(data: &ReportData) -> Result<String> {
+    let environment = environment();
     let template =
         environment.template_from_named_str("report.html", include_str!("report.html")).map_err(broken)?;
     let Some(subject) = data.candidates.get(data.subject) else {
@@ -81,6 +91,7 @@ pub(super) fn render(data: &ReportData) -> Result<String> {
             script => safe(include_str!("report.js")),
             samples => Value::from_safe_string(samples::payload(data, &metrics)),
             curve => svg::loss_curve(&data.loss_curve).map(Value::from_safe_string),
+            learning => data.advice.as_ref().and_then(AdviseData::picture).map(Value::from_safe_string),
             speed => scatter::speed(data).map(Value::from_safe_string),
             size => scatter::size(data).map(Value::from_safe_string),
         })
@@ -122,6 +133,8 @@ fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a
         group: data.comparisons.as_ref().and_then(|all| all.group.clone()),
         system: header.prompt.system.as_deref().map(|text| cut(text, 4_000)),
         train: training(data),
+        learned: data.advice.as_ref().map(AdviseData::outlook).unwrap_or_default(),
+        advised: data.advice.as_ref().map(advised),
         costs: costs(data),
         checks: breakdown::checks(data),
         confusion: breakdown::confusion(data),
@@ -149,6 +162,14 @@ fn alone(data: &ReportData) -> bool {
     data.candidates.len() > 2 && overall.is_some_and(|score| score.p.is_some() && score.p_holm.is_none())
 }
 
+fn advised(advice: &AdviseData) -> String {
+    let rows = grouped(advice.train_rows as u64);
+    format!(
+        "Measured by underdog advise on {} {} samples, with parts of the {rows} training rows. Its advice then: {}",
+        advice.n, advice.split, advice.headline
+    )
+}
+
 fn training(data: &ReportData) -> Option<String> {
     let train = data.train.as_ref()?;
     let losses = match (train.loss_first, train.loss_last) {
@@ -171,7 +192,8 @@ fn headline(data: &ReportData) -> (String, String, bool) {
     }
     let candidate = &data.candidates[data.subject];
     let n = candidate.evaluation.n;
-    let value = candidate.evaluation.score.map_or_else(|| "no number".to_owned(), percent);
+    let estimate = candidate.evaluation.metrics.get(&data.task.score);
+    let value = estimate.and_then(|e| Some(e.unit.value(e.value?))).unwrap_or_else(|| "no number".to_owned());
     let said =
         format!("The {} model reaches {value} at {}.", candidate.role, data.task.score.replace('_', " "));
     (said, format!("On {n} samples. One candidate alone supports no comparison."), false)

@@ -3,11 +3,15 @@
 
 mod breakdown;
 mod card;
-mod html;
+pub(crate) mod html;
+pub(crate) mod learning;
 mod samples;
 mod scatter;
 mod svg;
-mod words;
+pub(crate) mod words;
+
+use crate::advise::AdviseData;
+pub use words::short_name;
 
 use crate::compare::{ALL_FIELDS, AgainstAll, Claim, CompareSettings, Entry, compare_with_all, leakage};
 use crate::runner::Evaluation;
@@ -49,6 +53,9 @@ pub struct ReportData {
     pub train: Option<TrainSummary>,
     /// Loss by step, in order.
     pub loss_curve: Vec<(u64, f64)>,
+    /// The learning curves of the task and what was advised, where `underdog advise` was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviseData>,
     /// How to get the same numbers again.
     pub commands: Vec<Command>,
     /// What the numbers rest on.
@@ -179,6 +186,7 @@ impl ReportData {
             candidates,
             train: None,
             loss_curve: Vec::new(),
+            advice: None,
             commands: Vec::new(),
             machine: None,
         })

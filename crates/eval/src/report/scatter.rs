@@ -3,6 +3,7 @@
 
 use super::words::{megabytes, short};
 use super::{CandidateResult, ReportData};
+use crate::statistics::Unit;
 use std::fmt::Write;
 
 const WIDTH: f64 = 430.0;
@@ -31,12 +32,17 @@ enum Axis {
 
 /// Score against samples a second, where two candidates or more have both.
 pub(super) fn speed(data: &ReportData) -> Option<String> {
-    plot(Axis::Speed, &dots(data, |candidate| candidate.evaluation.rows_per_s))
+    plot(Axis::Speed, unit(data), &dots(data, |candidate| candidate.evaluation.rows_per_s))
 }
 
 /// Score against bytes on disk, where two candidates or more have both.
 pub(super) fn size(data: &ReportData) -> Option<String> {
-    plot(Axis::Size, &dots(data, |candidate| candidate.bytes.map(|bytes| bytes as f64)))
+    plot(Axis::Size, unit(data), &dots(data, |candidate| candidate.bytes.map(|bytes| bytes as f64)))
+}
+
+fn unit(data: &ReportData) -> Unit {
+    let score = data.candidates.get(data.subject).and_then(|c| c.evaluation.metrics.get(&data.task.score));
+    score.map(|score| score.unit).unwrap_or_default()
 }
 
 fn dots(data: &ReportData, x: impl Fn(&CandidateResult) -> Option<f64>) -> Vec<Dot<'_>> {
@@ -61,7 +67,7 @@ fn dots(data: &ReportData, x: impl Fn(&CandidateResult) -> Option<f64>) -> Vec<D
         .collect()
 }
 
-fn plot(axis: Axis, dots: &[Dot<'_>]) -> Option<String> {
+fn plot(axis: Axis, unit: Unit, dots: &[Dot<'_>]) -> Option<String> {
     if dots.len() < 2 {
         return None;
     }
@@ -87,7 +93,7 @@ fn plot(axis: Axis, dots: &[Dot<'_>]) -> Option<String> {
             WIDTH - RIGHT,
             LEFT - 8.0,
             at + 4.0,
-            short((value * 1000.0).round() / 10.0)
+            if unit == Unit::Share { short((value * 1000.0).round() / 10.0) } else { unit.value(value) }
         );
     }
     for tick in ticks(from, to) {
@@ -149,7 +155,7 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
     all.filter(|tick| (from..=to).contains(&tick.log10())).collect()
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let text = super::words::pictured(text);
     let short = crate::check::shorten(&text, 24);
     short.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -166,14 +172,14 @@ mod tests {
     #[test]
     fn dots_stay_inside_and_texts_are_escaped() {
         let dots = [dot("<b>base</b>", 0.5, 0.2), dot("tuned", 0.5, 0.21), dot("linear", 4000.0, 0.9)];
-        let svg = plot(Axis::Speed, &dots).unwrap();
+        let svg = plot(Axis::Speed, Unit::Share, &dots).unwrap();
         assert!(svg.contains("&lt;b&gt;base") && !svg.contains("<b>"));
         assert_eq!((svg.matches("<circle").count(), svg.matches("class=\"subject\"").count()), (3, 1));
         for part in svg.split("cx=\"").skip(1) {
             let x: f64 = part.split('"').next().unwrap().parse().unwrap();
             assert!((LEFT..=WIDTH - RIGHT).contains(&x), "{x}");
         }
-        assert!(plot(Axis::Size, &dots[..1]).is_none() && !svg.contains("NaN"));
+        assert!(plot(Axis::Size, Unit::Share, &dots[..1]).is_none() && !svg.contains("NaN"));
     }
 
     #[test]

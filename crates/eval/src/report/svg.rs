@@ -83,7 +83,7 @@ fn moving_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Round numbers from at or below `low` to at or above `high`, about `count` apart; at least two.
-fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+pub(super) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let span = if high > low { high - low } else { 1.0 };
     let raw = span / count as f64;
     let unit = 10f64.powf(raw.log10().floor());

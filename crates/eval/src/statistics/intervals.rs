@@ -13,6 +13,24 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// What a number is, and so how it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A share of 1, written in per cent.
+    #[default]
+    Share,
+    /// A number of its own, such as κ or a correlation, written as it is.
+    Number,
+}
+
+impl Unit {
+    /// Whether it is the usual one, which files leave out.
+    pub fn is_share(&self) -> bool {
+        *self == Unit::Share
+    }
+}
+
 /// A number, its 95 % interval and its n. What is not known is `None`, and `reason` says why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -30,6 +48,9 @@ pub struct Estimate {
     /// Samples that the checks are not asked of (their `when`); not among the n.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_asked: usize,
+    /// What the number is.
+    #[serde(default, skip_serializing_if = "Unit::is_share")]
+    pub unit: Unit,
     /// Why a number is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -45,7 +66,7 @@ impl Estimate {
             Ok(Interval { low, high }) => (Some(low), Some(high), None),
             Err(reason) => (None, None, Some(reason.to_owned())),
         };
-        Estimate { value, low, high, n, missing: 0, not_asked: 0, reason }
+        Estimate { value, low, high, n, missing: 0, not_asked: 0, unit: Unit::Share, reason }
     }
 }
 

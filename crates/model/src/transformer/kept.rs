@@ -23,7 +23,7 @@ pub fn blocks(group: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 /// `parts` consecutive ranges whose starts lie whole strips apart.
-fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
+pub fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
     let strips = rows.len().div_ceil(STRIP);
     let at = |i: usize| (rows.start + i * strips / parts * STRIP).min(rows.end);
     (0..parts).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()

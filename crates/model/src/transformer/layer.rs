@@ -5,15 +5,15 @@
 //! block at a time.
 
 use super::LayerWeights;
-use super::kept::{Activations, KeptMut, blocks, deal, groups, inner_place, inner_width};
+use super::kept::{Activations, GROUPS, KeptMut, blocks, deal, groups, inner_place, inner_width, split};
 use super::work::{Low, Unpacked, Work, each_group, put_dropped};
 use crate::linear::LayerPairs;
 use crate::lora::Module;
 use std::ops::Range;
 use underdog_tensor::activation::{self, Gate};
 use underdog_tensor::attention::{self, Gradients, Heads, Run};
-use underdog_tensor::attention_rows;
 use underdog_tensor::block::Format;
+use underdog_tensor::cached::Cached;
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
@@ -22,6 +22,9 @@ use underdog_tensor::rope::{Angles, Turn};
 
 /// Columns of gate and up that are computed at a time in the tile format.
 const COLUMNS: usize = 512;
+
+/// Rows of a group from which on its products are better off on one thread, when rows are decoded.
+const DECODED: usize = 64;
 
 /// Everything a layer needs besides its input.
 pub struct Scope<'a> {
@@ -45,10 +48,10 @@ pub struct Scope<'a> {
     pub pool: &'a Pool,
 }
 
-/// Where a decoding batch keeps keys and values: `[slots, G·D]`, row `i` of the batch at `slots[i]`.
+/// Where a decoding batch keeps keys and values: row `i` of the batch at `slots[i]`.
 pub struct Store<'a> {
-    pub keys: &'a mut [f32],
-    pub values: &'a mut [f32],
+    pub keys: &'a mut Cached,
+    pub values: &'a mut Cached,
     pub slots: &'a [usize],
 }
 
@@ -92,6 +95,17 @@ struct Half<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// How the rows of a batch that is decoded or read in are dealt out: one group a thread, so that each weight is read once a
+    /// thread, unless that leaves a group few rows.
+    pub fn deal_decoding(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
+        let parts = pool.threads().min(GROUPS);
+        if parts < 2 || rows < parts * DECODED {
+            (vec![0..rows], Team::All(pool))
+        } else {
+            (split(0..rows, parts), Team::One)
+        }
+    }
+
     /// How the rows of a batch are dealt out. A batch of few rows is one group, whose products are parallel themselves.
     pub fn deal(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
         let groups = groups(rows);
@@ -221,21 +235,18 @@ impl<'a> Scope<'a> {
         let Heads { heads, kv_heads, head_size, .. } = self.heads;
         let (rows, width) = (q.len() / (heads * head_size), kv_heads * head_size);
         out.resize(q.len(), 0.0);
-        kept.lse.resize(rows * heads, 0.0);
         match store {
-            None => attention::forward_in(space, (out, &mut kept.lse), q, (k, v), self.runs, self.heads),
+            None => {
+                kept.lse.resize(rows * heads, 0.0);
+                attention::forward_in(space, (out, &mut kept.lse), q, (k, v), self.runs, self.heads);
+            }
             Some(store) => {
                 for (row, &slot) in store.slots.iter().enumerate() {
-                    let (from, to) = (row * width..(row + 1) * width, slot * width..(slot + 1) * width);
-                    store.keys[to.clone()].copy_from_slice(&k[from.clone()]);
-                    store.values[to].copy_from_slice(&v[from]);
+                    store.keys.put(slot, &k[row * width..(row + 1) * width]);
+                    store.values.put(slot, &v[row * width..(row + 1) * width]);
                 }
-                let cache = (&*store.keys, &*store.values);
-                if self.runs.iter().all(|run| run.len == 1) {
-                    attention_rows::forward(self.pool, out, q, cache, self.runs, self.heads);
-                } else {
-                    attention::forward(out, &mut kept.lse, q, cache.0, cache.1, self.runs, self.heads);
-                }
+                let cache = (store.keys.view(), store.values.view());
+                attention::forward_cached((space, self.pool), out, q, cache, self.runs, self.heads);
             }
         }
     }

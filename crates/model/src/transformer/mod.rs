@@ -6,17 +6,22 @@
 //! `train` and of `generate`.
 
 mod backward;
+mod cache;
+mod extend;
 mod kept;
 mod layer;
+mod memory;
 mod work;
 
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::{Activation, Config};
-use crate::linear::{FEW_ROWS, Linear, Precision, ReadyLora, Use};
+use crate::linear::{Linear, Precision, ReadyLora, Use};
 use crate::lora::{Lora, LoraConfig, Module};
 use crate::tree::{Batch, Forest};
+pub use cache::KvCache;
 use kept::{Activations, Widths};
 use layer::{Attended, Scope};
+pub use memory::StepSize;
 use std::sync::Arc;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
@@ -115,31 +120,6 @@ impl LayerWeights {
             Module::Up => &self.up,
             Module::Down => &self.down,
         }
-    }
-}
-
-/// Keys and values of earlier rows, for decoding: `slots` places of G·D values in every layer.
-#[derive(Clone, Debug)]
-pub struct KvCache {
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
-    slots: usize,
-}
-
-impl KvCache {
-    /// Room for `slots` tokens.
-    pub fn new(config: &Config, slots: usize) -> Self {
-        let size = slots * config.kv_heads * config.head_size;
-        KvCache { layers: config.layers.iter().map(|_| (vec![0.0; size], vec![0.0; size])).collect(), slots }
-    }
-
-    /// How many tokens it holds.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// Bytes of the keys and values of one token in all layers.
-    pub fn bytes_per_slot(&self) -> usize {
-        self.layers.iter().map(|(k, v)| (k.len() + v.len()) * 4).sum::<usize>() / self.slots.max(1)
     }
 }
 
@@ -258,6 +238,18 @@ impl Transformer {
     pub fn matrix_bytes(&self) -> usize {
         let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
         self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// The format of the products of many rows.
+    pub fn format(&self) -> Format {
+        self.precision.format()
+    }
+
+    /// Numbers in the matrices that a token passes in the layers, and in the head: a multiplication and an addition each.
+    pub fn weights_per_token(&self) -> (usize, usize) {
+        let count = |linear: &Linear| linear.shape().0 * linear.shape().1;
+        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| count(l.linear(m))).sum::<usize>();
+        (self.layers.iter().map(layer).sum(), count(&self.head))
     }
 
     fn heads(&self, layer: usize) -> Heads {
@@ -451,38 +443,6 @@ impl Transformer {
                 scope.backward(kept, dx, gradients, attended, work);
             }
         }
-    }
-
-    /// Runs new rows on top of a cache, stores their keys and values in it, and gives the logits `[want, V]` of the rows
-    /// named in `want`.
-    pub fn extend(
-        &self,
-        lora: Option<&ReadyLora>,
-        batch: &Batch,
-        cache: &mut KvCache,
-        want: &[usize],
-        space: &mut Workspace,
-    ) -> Vec<f32> {
-        let few = self.precision == Precision::Native && batch.tokens.len() <= FEW_ROWS;
-        let pass = self.pass(batch, if few { Format::F32 } else { self.precision.format() });
-        self.embed(&batch.tokens, &mut space.x);
-        space.prepare(self, pass.format);
-        let Workspace { attended, work, unpacked, x, .. } = space;
-        let mut nothing = Activations::new(pass.format);
-        for index in 0..self.layers.len() {
-            let (keys, values) = &mut cache.layers[index];
-            let store = layer::Store { keys, values, slots: &batch.slots };
-            let mut scope = self.scope(index, &pass, lora);
-            if !few {
-                unpacked.forward(&self.layers[index], pass.format);
-                scope.unpacked = Some(&*unpacked);
-            }
-            scope.forward(x, &mut nothing, Some(store), attended, work);
-        }
-        let (mut hidden, mut normed) = (Vec::new(), vec![0.0; want.len() * self.config.width]);
-        gather(x, want, self.config.width, &mut hidden);
-        norm::forward(&mut normed, &hidden, &self.final_norm, self.config.norm_eps);
-        self.head.logits(&normed)
     }
 }
 

@@ -6,13 +6,15 @@ use crate::matmul::Into;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
-/// Asks the CPU for AMX-TILE and AMX-BF16 and the kernel for leave to use the tile registers.
-pub fn ask() -> bool {
+/// Asks the CPU for AMX-TILE and AMX-BF16.
+pub fn exist() -> bool {
     let features = __cpuid_count(7, 0).edx;
     let (bf16, tile) = (features >> 22 & 1, features >> 24 & 1);
-    if bf16 == 0 || tile == 0 {
-        return false;
-    }
+    bf16 == 1 && tile == 1
+}
+
+/// Asks the system for leave to use the tile registers.
+pub fn permitted() -> bool {
     const ARCH_PRCTL: i64 = 158;
     const REQUEST_PERMISSION: i64 = 0x1023;
     const TILE_DATA: i64 = 18;

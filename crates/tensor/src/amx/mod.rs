@@ -15,6 +15,7 @@ mod tests;
 
 use crate::aligned::Aligned;
 use crate::bf16::{round, round_pair, round_pairs, round_row, widen};
+use crate::cross_entropy::argmax;
 use crate::matmul::{Into, Mat, Threads};
 pub(crate) use kernel::Session;
 use rayon::prelude::*;
@@ -25,19 +26,42 @@ pub const BLOCK: usize = 32;
 const DEPTH: usize = 32;
 /// Terms that one product may have: queries, keys and values with their low-rank parts are six.
 pub(crate) const TERMS: usize = 8;
+/// Columns of a stretch of [`best`].
+const SHARE: usize = 512;
 /// Values in one tile.
 pub(crate) const TILE: usize = 512;
 
-/// Whether this CPU has AMX with bf16 and the kernel lets this process use it. Asked once.
-pub fn available() -> bool {
+/// How a process stands to the tile registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They may be used.
+    Ready,
+    /// The CPU has none for bf16, or [`crate::cpu::SWITCH`] holds them back.
+    Absent,
+    /// The CPU has them, and the system does not let this process use them.
+    Refused,
+}
+
+/// Asks CPU and system, once.
+pub fn state() -> State {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {
         use std::sync::OnceLock;
-        static ANSWER: OnceLock<bool> = OnceLock::new();
-        *ANSWER.get_or_init(|| crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::ask())
+        static ANSWER: OnceLock<State> = OnceLock::new();
+        let ask = || match crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::exist() {
+            false => State::Absent,
+            true if crate::cpu::refuses_tiles() || !kernel::permitted() => State::Refused,
+            true => State::Ready,
+        };
+        *ANSWER.get_or_init(ask)
     }
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    false
+    State::Absent
+}
+
+/// Whether tiles may be used.
+pub fn available() -> bool {
+    state() == State::Ready
 }
 
 /// A left factor `[rows, k]` in bf16 as strips of tiles: for each 16 rows, for each 32 columns, 16 lines of 32 values. Rows
@@ -366,4 +390,35 @@ pub fn matmul(c: &mut [f32], into: Into, a: Mat<'_>, b: &Packed) {
             }
         }
     });
+}
+
+/// For each row of `a · b` the column of its largest value, the first of equals, on all threads: the product is looked at a
+/// stretch of columns at a time and never lies in memory as a whole.
+///
+/// # Panics
+/// When shapes do not fit, AMX is not [`available`], or `b` has no columns.
+pub fn best(a: Mat<'_>, b: &Packed) -> Vec<u32> {
+    let (m, k) = a.shape();
+    assert!(available(), "AMX is not available");
+    assert!(k == b.k && b.n > 0, "amx: [{m}, {k}] · [{}, {}]", b.k, b.n);
+    let mut left = Left::default();
+    left.load(a);
+    let size = m.next_multiple_of(BLOCK) * SHARE;
+    let found: Vec<Vec<(f32, u32)>> = (0..b.n.div_ceil(SHARE))
+        .into_par_iter()
+        .map_init(
+            || Aligned::<f32>::zeros(size),
+            |c, i| {
+                panel(c, SHARE, Into::Set, i * SHARE, &[(&left, b)]);
+                let columns = SHARE.min(b.n - i * SHARE);
+                let top = |row: &[f32]| {
+                    let at = argmax(&row[..columns]);
+                    (row[at], (i * SHARE + at) as u32)
+                };
+                c.chunks_exact(SHARE).take(m).map(top).collect()
+            },
+        )
+        .collect();
+    let first = |a: (f32, u32), b: (f32, u32)| if b.0 > a.0 { b } else { a };
+    (0..m).map(|row| found.iter().map(|tops| tops[row]).fold((f32::NEG_INFINITY, 0), first).1).collect()
 }

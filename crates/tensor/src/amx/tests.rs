@@ -123,3 +123,21 @@ fn tiles_are_transposed_as_value_by_value() {
     // Row 3, column 18 of the one is row 18, column 3 of the other.
     assert_eq!(a[18 / 2 * 32 + 3 * 2], from[1][3 / 2 * 32 + 2 * 2 + 1]);
 }
+
+#[test]
+fn the_best_column_is_that_of_the_whole_product() {
+    if !available() {
+        return;
+    }
+    for (m, k, n) in [(1, 64, 700), (37, 96, 1500), (3, 40, 5)] {
+        let (x, w) = (hashed_values(9, 0, m * k, 1.0), hashed_values(9, 1, n * k, 1.0));
+        let packed = Packed::pack(Mat::new(&w, n, k).t());
+        let mut all = vec![0.0; m * n];
+        matmul(&mut all, Into::Set, Mat::new(&x, m, k), &packed);
+        let want: Vec<u32> = all.chunks_exact(n).map(|row| argmax(row) as u32).collect();
+        assert_eq!(best(Mat::new(&x, m, k), &packed), want);
+        // Columns of equal values: the first one.
+        let same = Packed::pack(Mat::new(&vec![0.5; n * k], n, k).t());
+        assert_eq!(best(Mat::new(&x, m, k), &same), vec![0; m]);
+    }
+}

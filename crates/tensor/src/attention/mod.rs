@@ -10,6 +10,8 @@
 //! Two ways lead to the numbers: `reference` in f32, and `tiles` in bf16 where [`Format::Bf16`] asks for it and the CPU has AMX.
 //! `plan` says which queries meet which keys there.
 
+#[cfg(test)]
+mod cached_tests;
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
 mod plan;
 mod reference;
@@ -18,7 +20,10 @@ mod tests;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
 
+use crate::attention_rows;
 use crate::block::Format;
+use crate::cached::CachedView;
+use crate::pool::Pool;
 
 /// Consecutive keys: `len` of them from `slot`, the first at `position`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,15 +125,59 @@ pub fn forward_in(
     runs: &[Run],
     shape: Heads,
 ) {
+    let plain = |x| CachedView::plain(x, shape.kv_heads, shape.head_size);
     let rows = check(q, runs, shape);
     assert_eq!((lse.len(), out.len()), (rows * shape.heads, q.len()));
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if let Some((plan, tiles)) = space.tiled(runs, shape) {
-        tiles::forward(tiles, (out, lse), q, (keys, values), plan, shape);
+        let keys_and_values = (plain(keys), plain(values));
+        tiles::forward(tiles, (out, lse), q, keys_and_values, plan, shape);
         return;
     }
     let _ = space;
-    reference::forward(out, lse, q, keys, values, runs, shape);
+    reference::forward(out, lse, q, (plain(keys), plain(values)), runs, shape);
+}
+
+/// The forward pass over keys and values of a cache, in whatever format it keeps them: rows that are decoded, and prompts. `out`
+/// and `q` are `[T, H·D]`. What is read is what [`forward`] would see if the cache were widened to f32.
+///
+/// # Panics
+/// When shapes do not fit, or runs do not cover the rows in order.
+pub fn forward_cached(
+    (space, pool): (&mut Space, &Pool),
+    out: &mut [f32],
+    q: &[f32],
+    (keys, values): (CachedView<'_>, CachedView<'_>),
+    runs: &[Run],
+    shape: Heads,
+) {
+    let rows = check(q, runs, shape);
+    assert_eq!(out.len(), q.len());
+    assert_eq!((keys.shape(), values.shape()), ((shape.kv_heads, shape.head_size), keys.shape()));
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if let Some(plan) = tiled_cached(runs, shape) {
+        let mut lse = vec![0.0; rows * shape.heads];
+        tiles::forward(&mut space.tiles, (out, &mut lse), q, (keys, values), &plan, shape);
+        return;
+    }
+    let _ = space;
+    if runs.iter().all(|run| run.len <= plan::SHORT) {
+        let single: Vec<Run> = runs.iter().flat_map(Run::rows).collect();
+        return attention_rows::forward(pool, out, q, (keys, values), &single, shape);
+    }
+    let mut lse = vec![0.0; rows * shape.heads];
+    reference::forward(out, &mut lse, q, (keys, values), runs, shape);
+}
+
+impl Run {
+    /// Each of its rows as a run of its own.
+    fn rows(&self) -> impl Iterator<Item = Run> {
+        (0..self.len).map(|i| {
+            let own = Span { slot: self.slot, len: i, position: self.position };
+            let past = self.past.iter().copied().chain((i > 0).then_some(own)).collect();
+            Run { row: self.row + i, len: 1, position: self.position + i, slot: self.slot + i, past }
+        })
+    }
 }
 
 /// The number of rows, which the runs must cover one after another.
@@ -146,8 +195,18 @@ fn check(q: &[f32], runs: &[Run], shape: Heads) -> usize {
 /// What the tiles should do, if they are asked for, there and worth it.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn tiled(runs: &[Run], shape: Heads) -> Option<plan::Plan> {
+    if runs.iter().all(|run| run.len <= 1) { None } else { tiled_cached(runs, shape) }
+}
+
+/// The same where single rows may share what they see.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn tiled_cached(runs: &[Run], shape: Heads) -> Option<plan::Plan> {
     let fits = shape.heads / shape.kv_heads <= plan::COLUMNS;
-    if shape.format != Format::Bf16 || !fits || runs.iter().all(|run| run.len <= 1) || !tiles::available() {
+    if shape.format != Format::Bf16
+        || !fits
+        || runs.iter().map(|run| run.len).sum::<usize>() <= 1
+        || !tiles::available()
+    {
         return None;
     }
     Some(plan::Plan::of(runs, shape)).filter(plan::Plan::is_worth_packing)

@@ -1,8 +1,8 @@
 //! Which queries meet which keys, for attention on tiles: plain numbers, no tensors.
 //!
-//! Runs with the same past (siblings of a tree) are one family, and a family's rows are dealt into blocks whatever run they
-//! are of: short branches fill a block together, and the past they share is one product for all of them. A block visits
-//! stretches of keys. Keys are packed once, in groups of [`KEYS`] from the start of each span on.
+//! Runs with the same past (siblings of a tree) are one family, and so are short runs whose pasts only begin alike (rows that are
+//! decoded after one prompt). A family's rows are dealt into blocks whatever run they are of: short branches fill a block together,
+//! and what they share of the past is one product for all of them. A block visits stretches of keys. Keys are packed once, in groups of [`KEYS`] from the start of each span on.
 
 use super::{Heads, Run, Span};
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +12,10 @@ use std::ops::Range;
 pub(super) const COLUMNS: usize = 256;
 /// Keys of one packed group.
 pub(super) const KEYS: usize = 32;
+/// Runs of at most so many rows need no more in common than the beginning of their past.
+pub(super) const SHORT: usize = 8;
+/// Rows of a block of short runs: whole pairs of tiles for any number of heads, and enough blocks for the threads.
+const SHORT_ROWS: usize = 32;
 /// Below this many columns a packed key, packing costs more than it saves.
 const WORTH: usize = 8;
 
@@ -75,17 +79,23 @@ impl Plan {
     pub fn of(runs: &[Run], shape: Heads) -> Self {
         let columns_a_row = shape.heads / shape.kv_heads;
         let mut families: Vec<Vec<&Run>> = Vec::new();
-        let mut known: HashMap<&[Span], usize> = HashMap::new();
+        let mut known: HashMap<(bool, &[Span]), usize> = HashMap::new();
         for run in runs.iter().filter(|run| run.len > 0) {
-            let family = *known.entry(&run.past).or_insert_with(|| {
+            let short = run.len <= SHORT && !run.past.is_empty();
+            let past = if short { &run.past[..1] } else { &run.past };
+            let family = *known.entry((short, past)).or_insert_with(|| {
                 families.push(Vec::new());
                 families.len() - 1
             });
             families[family].push(run);
         }
         let (mut blocks, mut wishes) = (Vec::new(), Vec::new());
-        for family in &families {
-            deal(family, COLUMNS / columns_a_row, shape.window, &mut blocks, &mut wishes);
+        for family in &mut families {
+            let short = family.iter().all(|run| run.len <= SHORT);
+            let size = if short { SHORT_ROWS } else { COLUMNS }.min(COLUMNS / columns_a_row);
+            // What is shared at any depth lies side by side then.
+            family.sort_by(|a, b| slots(a).cmp(slots(b)));
+            deal(family, size, shape.window, &mut blocks, &mut wishes);
         }
         let (pieces, groups) = pack(&wishes);
         for Wish { block, slot, cut, mut visit } in wishes {
@@ -110,6 +120,18 @@ impl Block {
     }
 }
 
+/// The last span of a run's past together with its own rows, where these go on in the same place and nobody else looks there:
+/// a row that is decoded, with what it decoded before.
+fn continued(run: &Run, family: &[&Run]) -> Option<Span> {
+    let last = run.past.last().filter(|span| span.slot + span.len == run.slot && run.past.len() > 1)?;
+    let alone = run.len <= SHORT && family.iter().filter(|other| other.past.contains(last)).count() == 1;
+    alone.then_some(Span { slot: last.slot, len: last.len + run.len, position: last.position })
+}
+
+fn slots(run: &Run) -> impl Iterator<Item = usize> {
+    run.past.iter().map(|span| span.slot)
+}
+
 /// Deals a family's rows into blocks of at most `size` rows and says what each wants to see.
 fn deal(
     family: &[&Run],
@@ -120,6 +142,7 @@ fn deal(
 ) {
     let rows: Vec<(usize, usize)> =
         family.iter().enumerate().flat_map(|(f, run)| (0..run.len).map(move |i| (f, i))).collect();
+    let ends: Vec<Option<Span>> = family.iter().map(|run| continued(run, family)).collect();
     for part in rows.chunks(size) {
         let position = |&(f, i): &(usize, usize)| family[f].position + i;
         let positions: Vec<usize> = part.iter().map(position).collect();
@@ -135,15 +158,25 @@ fn deal(
                 wishes.push(Wish { block, slot: span.slot, cut, visit });
             }
         };
-        for span in &family[0].past {
-            wish(span, 0..part.len());
+        let past = |f: usize| &family[f].past[..family[f].past.len() - usize::from(ends[f].is_some())];
+        let depth = part.iter().map(|row| past(row.0).len()).max().unwrap_or(0);
+        for depth in 0..depth {
+            let span = |row: &(usize, usize)| past(row.0).get(depth);
+            let mut from = 0;
+            for same in part.chunk_by(|a, b| span(a) == span(b)) {
+                if let Some(span) = span(&same[0]) {
+                    wish(span, from..from + same.len());
+                }
+                from += same.len();
+            }
         }
         let mut from = 0;
         while from < part.len() {
             let f = part[from].0;
             let to = from + part[from..].iter().take_while(|row| row.0 == f).count();
             let run = family[f];
-            wish(&Span { slot: run.slot, len: run.len, position: run.position }, from..to);
+            let own = Span { slot: run.slot, len: run.len, position: run.position };
+            wish(&ends[f].unwrap_or(own), from..to);
             from = to;
         }
         let rows = part.iter().map(|&(f, i)| family[f].row + i).collect();

@@ -3,6 +3,7 @@
 //! One block of rows after another, all scores of a block at once. What the numbers mean is said in the parent module.
 
 use super::{Gradients, Heads, Run, Saved, Span};
+use crate::cached::CachedView;
 use crate::math::{self, add_scaled, exp_row};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use rayon::prelude::*;
@@ -91,29 +92,30 @@ pub(super) fn forward(
     out: &mut [f32],
     lse: &mut [f32],
     q: &[f32],
-    keys: &[f32],
-    values: &[f32],
+    (keys, values): (CachedView<'_>, CachedView<'_>),
     runs: &[Run],
     shape: Heads,
 ) {
     let Heads { heads, kv_heads, head_size: d, scale, window, .. } = shape;
-    let (width, kv_width, per_group) = (heads * d, kv_heads * d, heads / kv_heads);
+    let (width, per_group) = (heads * d, heads / kv_heads);
     let blocks = blocks(runs, window);
     let outs = by_block(&blocks, out, width);
     let lses = by_block(&blocks, lse, heads);
     let tasks: Vec<_> = blocks.iter().zip(outs).zip(lses).collect();
-    tasks.into_par_iter().for_each_init(Vec::new, |scores: &mut Vec<f32>, ((block, out), lse)| {
+    let scratch = || (Vec::new(), Vec::new());
+    tasks.into_par_iter().for_each_init(scratch, |(scores, wide), ((block, out), lse)| {
+        let (scores, wide): (&mut Vec<f32>, &mut Vec<f32>) = (scores, wide);
         // A single row's heads of one group are themselves rows of a matrix: one product serves them all.
         let (count, queries, stride) =
             if block.len == 1 { (kv_heads, per_group, d) } else { (heads, block.len, width) };
         scores.resize(queries * block.keys, 0.0);
         for unit in 0..count {
             let first = unit * (heads / count);
-            let kv = first / per_group * d;
+            let kv = first / per_group;
             let query = Mat::strided(&q[block.row * width + first * d..], queries, d, stride);
             let mut column = 0;
             for span in &block.spans {
-                let k = Mat::strided(&keys[span.slot * kv_width + kv..], span.len, d, kv_width);
+                let k = keys.rows(span, kv, wide);
                 let c = MatMut::strided(&mut scores[column..], queries, span.len, block.keys);
                 matmul(c, Into::Set, scale, query, k.t(), Threads::One);
                 column += span.len;
@@ -134,7 +136,7 @@ pub(super) fn forward(
             let mut column = 0;
             for (index, span) in block.spans.iter().enumerate() {
                 let p = Mat::strided(&scores[column..], queries, span.len, block.keys);
-                let v = Mat::strided(&values[span.slot * kv_width + kv..], span.len, d, kv_width);
+                let v = values.rows(span, kv, wide);
                 let into = if index == 0 { Into::Set } else { Into::Add };
                 matmul(
                     MatMut::strided(&mut out[first * d..], queries, d, stride),

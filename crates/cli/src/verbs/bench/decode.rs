@@ -3,7 +3,7 @@
 use crate::arguments::BenchDecodeArguments;
 use crate::environment::{Environment, machine, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
-use crate::verbs::load_model;
+use crate::verbs::{cache_format, load_model};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use underdog_eval::{Error, Kind, Result};
@@ -26,6 +26,7 @@ const NEW: usize = 128;
 struct Measured {
     model: String,
     precision: &'static str,
+    kv: &'static str,
     machine: String,
     threads: usize,
     prompt_tokens: usize,
@@ -54,7 +55,7 @@ pub fn run(arguments: &BenchDecodeArguments, environment: &Environment, output: 
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(PROMPT);
     let tokens: Vec<u32> = model.tokenizer.encode(&text).into_iter().take(PROMPT).collect();
     let (mut prompt, mut new) = (f64::INFINITY, f64::INFINITY);
-    let mut cache = KvCache::new(model.transformer.config(), PROMPT + NEW);
+    let mut cache = model.transformer.cache(PROMPT + NEW, cache_format(arguments.kv.as_deref())?);
     round(&model, &tokens, &mut cache);
     for _ in 0..arguments.repeats {
         if environment.stopped() {
@@ -72,6 +73,7 @@ pub fn run(arguments: &BenchDecodeArguments, environment: &Environment, output: 
     let measured = Measured {
         model: arguments.model.clone(),
         precision: model.precision().name(),
+        kv: cache.format().name(),
         machine: machine(),
         threads: pool.threads(),
         prompt_tokens: PROMPT,

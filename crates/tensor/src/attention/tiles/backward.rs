@@ -8,6 +8,7 @@ use super::lanes::{self, Columns, Factors};
 use super::pack::{Layout, dot, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
 use super::{Sight, Space};
+use crate::cached::CachedView;
 use crate::math::add_scaled;
 use crate::matmul::Into;
 use rayon::prelude::*;
@@ -53,9 +54,9 @@ pub fn backward(
 ) {
     space.prepare(shape.head_size);
     let Space { keys, transposed, values, sums, backward: shelf, .. } = space;
-    let kv_width = shape.kv_heads * shape.head_size;
-    let pack =
-        |to: &mut Vec<Tile>, x: &[f32], layout| pack_keys(to, x, kv_width, shape.head_size, plan, layout);
+    let pack = |to: &mut Vec<Tile>, x, layout| {
+        pack_keys(to, CachedView::plain(x, shape.kv_heads, shape.head_size), plan, layout);
+    };
     pack(keys, saved.k, Layout::Lines);
     pack(transposed, saved.k, Layout::PairsTransposed);
     pack(values, saved.v, Layout::Lines);

@@ -7,6 +7,7 @@ use super::lanes::{self, Softmax};
 use super::pack::{Layout, Rows, pack, pack_keys, tiles_of, transpose_lanes};
 use super::registers::{Factor, Lane, Registers, Tile};
 use super::{Sight, Space, lanes::load};
+use crate::cached::CachedView;
 use crate::matmul::Into;
 use rayon::prelude::*;
 use std::arch::x86_64::_mm512_div_ps;
@@ -21,7 +22,7 @@ struct Packed<'a> {
     values: &'a [Tile],
 }
 
-/// One row of the output and of the log-sum-exp.
+/// What one key/value head gives for one row: `[H/G · D]` of the output and `[H/G]` of the log-sum-exp.
 type Row<'a> = (&'a mut [f32], &'a mut [f32]);
 
 #[derive(Debug)]
@@ -49,30 +50,35 @@ pub fn forward(
     space: &mut Space,
     (out, lse): (&mut [f32], &mut [f32]),
     q: &[f32],
-    (keys, values): (&[f32], &[f32]),
+    (keys, values): (CachedView<'_>, CachedView<'_>),
     plan: &Plan,
     shape: Heads,
 ) {
-    let (width, kv_width) = (shape.heads * shape.head_size, shape.kv_heads * shape.head_size);
+    let per_row = shape.heads / shape.kv_heads;
     space.prepare(shape.head_size);
-    pack_keys(&mut space.keys, keys, kv_width, shape.head_size, plan, Layout::Lines);
-    pack_keys(&mut space.values, values, kv_width, shape.head_size, plan, Layout::PairsTransposed);
+    pack_keys(&mut space.keys, keys, plan, Layout::Lines);
+    pack_keys(&mut space.values, values, plan, Layout::PairsTransposed);
     let packed = Packed { keys: &space.keys, values: &space.values };
-    let rows = out.chunks_exact_mut(width).zip(lse.chunks_exact_mut(shape.heads));
+    let rows = out.chunks_exact_mut(per_row * shape.head_size).zip(lse.chunks_exact_mut(per_row));
     let mut rows: Vec<Option<Row<'_>>> = rows.map(Some).collect();
-    let mut take = |row: &usize| rows[*row].take().expect("a row is in one block only");
-    let tasks: Vec<(&Block, Vec<Row<'_>>)> =
-        plan.blocks.iter().map(|block| (block, block.rows.iter().map(&mut take).collect())).collect();
-    let run = |scratch: &mut Scratch, block, mut rows: Vec<Row<'_>>| {
-        let registers = Registers::configure();
+    let mut tasks = Vec::with_capacity(plan.blocks.len() * shape.kv_heads);
+    for block in &plan.blocks {
         for head in 0..shape.kv_heads {
-            let task = Task { block, q, packed: &packed, groups: plan.groups, shape, head };
-            // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
-            unsafe { task.run(&registers, scratch, &mut rows) };
+            let mut take =
+                |row: &usize| rows[row * shape.kv_heads + head].take().expect("a row is in one block only");
+            let rows: Vec<Row<'_>> = block.rows.iter().map(&mut take).collect();
+            tasks.push((Task { block, q, packed: &packed, groups: plan.groups, shape, head }, rows));
         }
-    };
-    tasks.into_par_iter().with_max_len(1).for_each(|(block, rows)| {
-        space.forward.with(|| Scratch::new(shape.head_size), |scratch| run(scratch, block, rows));
+    }
+    tasks.into_par_iter().with_max_len(1).for_each(|(task, mut rows)| {
+        space.forward.with(
+            || Scratch::new(shape.head_size),
+            |scratch| {
+                let registers = Registers::configure();
+                // SAFETY: plans for tiles are made only where `available` said that the CPU has these instructions.
+                unsafe { task.run(&registers, scratch, &mut rows) };
+            },
+        );
     });
 }
 
@@ -170,8 +176,7 @@ impl Task<'_> {
                 for (i, lane) in lanes.iter().enumerate() {
                     let column = first + i;
                     if let Some((row, _)) = rows.get_mut(column / per_row) {
-                        let head = self.head * per_row + column % per_row;
-                        lane.copy_to(&mut row[head * d + 16 * t..][..width]);
+                        lane.copy_to(&mut row[column % per_row * d + 16 * t..][..width]);
                     }
                 }
             }
@@ -179,7 +184,7 @@ impl Task<'_> {
                 let column = first + i;
                 if let Some((_, lse)) = rows.get_mut(column / per_row) {
                     let (top, sum) = (softmax.top[half].0[i], softmax.sum[half].0[i]);
-                    lse[self.head * per_row + column % per_row] = (top + sum.log2()) * std::f32::consts::LN_2;
+                    lse[column % per_row] = (top + sum.log2()) * std::f32::consts::LN_2;
                 }
             }
         }
