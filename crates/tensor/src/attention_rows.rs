@@ -10,6 +10,8 @@ use crate::pool::Pool;
 const KEYS: usize = 128;
 /// Values of a head that are summed in registers.
 const LANES: usize = 64;
+/// Keys or values in bf16 that are widened at a time, for all query heads that share them.
+const WIDE: usize = 32;
 
 /// One piece of work: some keys of one key/value head for one row, and what came of it.
 struct Piece {
@@ -20,7 +22,9 @@ struct Piece {
     top: Vec<f32>,
     sum: Vec<f32>,
     values: Vec<f32>,
+    /// `[H/G, keys]`.
     scores: Vec<f32>,
+    wide: Vec<f32>,
 }
 
 /// Keys whose scores are summed side by side.
@@ -122,9 +126,17 @@ crate::dispatched! {
 }
 
 crate::dispatched! {
-    /// Scores of bf16 keys.
-    pub fn scores_bf16 / scores_bf16_on (to: &mut [f32], q: &[f32], keys: &[u16], stride: usize, scale: f32) {
-        scores_body(to, q, keys, stride, scale);
+    /// Rows of `d` values in bf16, `stride` apart, widened to rows that lie one after another.
+    pub fn widen_rows / widen_rows_on (to: &mut [f32], from: &[u16], stride: usize, d: usize) {
+        for (i, to) in to.chunks_exact_mut(d).enumerate() {
+            let ahead = ((i + SIDE) * stride).min(from.len());
+            for line in 0..d.div_ceil(32) {
+                crate::cpu::prefetch(&from[(ahead + 32 * line).min(from.len())..]);
+            }
+            for (to, from) in to.iter_mut().zip(&from[i * stride..][..d]) {
+                *to = from.widen();
+            }
+        }
     }
 }
 
@@ -143,13 +155,6 @@ crate::dispatched! {
 }
 
 crate::dispatched! {
-    /// Weighted sum of bf16 values.
-    pub fn weighted_bf16 / weighted_bf16_on (out: &mut [f32], weights: &[f32], values: &[u16], stride: usize) {
-        weighted_body(out, weights, values, stride);
-    }
-}
-
-crate::dispatched! {
     /// Weighted sum of 8-bit values, whose scales are in the weights.
     pub fn weighted_int8 / weighted_int8_on (out: &mut [f32], weights: &[f32], values: &[i8], stride: usize) {
         weighted_body(out, weights, values, stride);
@@ -162,7 +167,7 @@ fn score_span(to: &mut [f32], q: &[f32], keys: CachedView<'_>, span: &Span, kv_h
     let (stride, from) = (kv_heads * d, (span.slot * kv_heads + kv_head) * d);
     match keys.data {
         View::F32(keys) => scores(to, q, &keys[from..], stride, scale),
-        View::Bf16(keys) => scores_bf16(to, q, &keys[from..], stride, scale),
+        View::Bf16(_) => unreachable!("`in_parts` widens"),
         View::Int8(keys, scales) => {
             scores_int8(to, q, &keys[from..], stride, scale);
             let scales = scales[span.slot * kv_heads + kv_head..].iter().step_by(kv_heads);
@@ -177,12 +182,32 @@ fn add_span(to: &mut [f32], weights: &mut [f32], values: CachedView<'_>, span: &
     let (stride, from) = (kv_heads * d, (span.slot * kv_heads + kv_head) * d);
     match values.data {
         View::F32(values) => weighted(to, weights, &values[from..], stride),
-        View::Bf16(values) => weighted_bf16(to, weights, &values[from..], stride),
+        View::Bf16(_) => unreachable!("`in_parts` widens"),
         View::Int8(values, scales) => {
             let scales = scales[span.slot * kv_heads + kv_head..].iter().step_by(kv_heads);
             weights.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
             weighted_int8(to, weights, &values[from..], stride);
         }
+    }
+}
+
+/// A span as the sums read it: in bf16 widened, some rows at a time, because several query heads meet the same rows. Calls `act`
+/// with a view, the span and the head in it.
+fn in_parts(
+    view: CachedView<'_>,
+    span: &Span,
+    kv_head: usize,
+    wide: &mut Vec<f32>,
+    mut act: impl FnMut(CachedView<'_>, &Span, usize),
+) {
+    let View::Bf16(values) = view.data else { return act(view, span, kv_head) };
+    let (kv_heads, d) = view.shape();
+    wide.resize(WIDE * d, 0.0);
+    for at in (0..span.len).step_by(WIDE) {
+        let part = Span { slot: 0, len: WIDE.min(span.len - at), position: span.position + at };
+        let from = ((span.slot + at) * kv_heads + kv_head) * d;
+        widen_rows(&mut wide[..part.len * d], &values[from..], kv_heads * d, d);
+        act(CachedView::plain(&wide[..part.len * d], 1, d), &part, 0);
     }
 }
 
@@ -229,7 +254,7 @@ pub fn forward(
     for run in runs {
         assert_eq!(run.len, 1, "one row a run");
         for spans in stretches(run, window) {
-            let count = spans.iter().map(|s| s.len).sum();
+            let count: usize = spans.iter().map(|s| s.len).sum();
             pieces.extend((0..kv_heads).map(|kv_head| Piece {
                 row: run.row,
                 kv_head,
@@ -237,25 +262,35 @@ pub fn forward(
                 top: vec![0.0; group],
                 sum: vec![0.0; group],
                 values: vec![0.0; group * d],
-                scores: vec![0.0; count],
+                scores: vec![0.0; group * count],
+                wide: Vec::new(),
             }));
         }
     }
     pool.each(&mut pieces, |_, piece| {
-        for query in 0..group {
-            let q = &q[piece.row * width + (piece.kv_head * group + query) * d..][..d];
-            let mut at = 0;
-            for span in &piece.spans {
-                score_span(&mut piece.scores[at..at + span.len], q, keys, span, piece.kv_head, scale);
-                at += span.len;
-            }
-            (piece.top[query], piece.sum[query]) = math::exp_row(&mut piece.scores);
-            let mut at = 0;
-            for span in &piece.spans {
-                let to = &mut piece.values[query * d..][..d];
-                add_span(to, &mut piece.scores[at..at + span.len], values, span, piece.kv_head);
-                at += span.len;
-            }
+        let Piece { row, kv_head, spans, top, sum, values: to, scores, wide } = piece;
+        let count = scores.len() / group;
+        let q = |query: usize| &q[*row * width + (*kv_head * group + query) * d..][..d];
+        let mut at = 0;
+        for span in &*spans {
+            in_parts(keys, span, *kv_head, wide, |keys, part, head| {
+                for (query, scores) in scores.chunks_exact_mut(count).enumerate() {
+                    score_span(&mut scores[at..at + part.len], q(query), keys, part, head, scale);
+                }
+                at += part.len;
+            });
+        }
+        for (query, scores) in scores.chunks_exact_mut(count).enumerate() {
+            (top[query], sum[query]) = math::exp_row(scores);
+        }
+        let mut at = 0;
+        for span in &*spans {
+            in_parts(values, span, *kv_head, wide, |values, part, head| {
+                for (scores, to) in scores.chunks_exact_mut(count).zip(to.chunks_exact_mut(d)) {
+                    add_span(to, &mut scores[at..at + part.len], values, part, head);
+                }
+                at += part.len;
+            });
         }
     });
     out.fill(0.0);

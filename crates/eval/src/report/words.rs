@@ -115,10 +115,10 @@ mod tests {
         assert_eq!(shorts, ["0", "0.024", "0.5", "2", "2.5", "35", "1200"]);
         assert_eq!(short_name("smollm2"), "smollm2");
         assert_eq!(
-            short_name("/home/x/m.gguf+runs/mail/run-001/adapter?shots=4"),
+            short_name("/data/x/m.gguf+runs/mail/run-001/adapter?shots=4"),
             "…/m.gguf+…/run-001/adapter?shots=4"
         );
-        assert_eq!(short_name("linear:/home/x/bert"), "linear:…/bert");
+        assert_eq!(short_name("linear:/data/x/bert"), "linear:…/bert");
         assert_eq!(short_print("0123456789ab+fedcba9876543210 bf16"), "fedcba98");
         assert_eq!((megabytes(98e6), megabytes(2.5e9)), ("98 MB".into(), "2.5 GB".into()));
     }
