@@ -121,7 +121,8 @@ fn tiles_are_transposed_as_value_by_value() {
     transpose_tiles_plain([&mut c, &mut d], [&from[0], &from[1]]);
     assert_eq!((a, b), (c, d));
     // Row 3, column 18 of the one is row 18, column 3 of the other.
-    assert_eq!(a[18 / 2 * 32 + 3 * 2], from[1][3 / 2 * 32 + 2 * 2 + 1]);
+    let place = |row: usize, column: usize| row / 2 * 32 + column * 2 + row % 2;
+    assert_eq!(a[place(18, 3)], from[1][place(3, 2)]);
 }
 
 #[test]
