@@ -240,17 +240,17 @@ mod tests {
     fn earlier_answers_carry_loss_as_the_completion_does() {
         let mut examples =
             vec![Example::new("a", vec![5, 6, 7, 8], &[9]), Example::new("b", vec![5, 1], &[2])];
-        examples[0].learn_earlier(vec![2..3]);
+        examples[0].learn_earlier(vec![1..2, 2..3]);
         let targets = |e: &Example| -> Vec<(usize, u32, bool)> {
             let targets = e.sequence.targets.iter().enumerate();
             targets.map(|(i, t)| (t.position, t.token, e.is_answer(i))).collect()
         };
-        assert_eq!(targets(&examples[0]), [(1, 7, true), (3, 9, true)]);
-        assert_eq!((examples[0].answer_len(), examples[1].answer_len()), (2, 1));
+        assert_eq!(targets(&examples[0]), [(0, 6, true), (1, 7, true), (3, 9, true)]);
+        assert_eq!((examples[0].answer_len(), examples[1].answer_len()), (3, 1));
         let plain = Example::new("a", vec![5, 6, 7, 8], &[9]);
         assert_ne!(fingerprint(&examples[..1]), fingerprint(&[plain]));
         add_prompt_targets(&mut examples);
-        assert_eq!(targets(&examples[0]), [(0, 6, false), (1, 7, true), (2, 8, false), (3, 9, true)]);
+        assert_eq!(targets(&examples[0]), [(0, 6, true), (1, 7, true), (2, 8, false), (3, 9, true)]);
     }
 
     #[test]

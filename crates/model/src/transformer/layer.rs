@@ -100,7 +100,7 @@ impl<'a> Scope<'a> {
     pub fn deal_decoding(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
         let parts = pool.threads().min(GROUPS);
         if parts < 2 || rows < parts * DECODED {
-            (vec![0..rows], Team::All(pool))
+            (split(0..rows, 1), Team::All(pool))
         } else {
             (split(0..rows, parts), Team::One)
         }
