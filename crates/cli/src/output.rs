@@ -90,30 +90,46 @@ fn value(estimate: &Estimate) -> String {
     estimate.value.map_or_else(|| "-".into(), |value| estimate.unit.value(value))
 }
 
-/// The score card of evaluations side by side, one column each.
-pub fn score_card(columns: &[(&str, &Evaluation)]) -> String {
-    let Some((_, first)) = columns.first() else { return String::new() };
-    let width = first.metrics.keys().map(|k| k.len()).max().unwrap_or(0).max(8);
+/// Candidates that still stand side by side on a line of 80 characters.
+const SIDE_BY_SIDE: usize = 2;
+
+/// The score card of evaluations: a line a metric, with two candidates side by side; of more, each has a line of its own.
+pub fn score_card(candidates: &[(&str, &Evaluation)]) -> String {
+    let Some((_, first)) = candidates.first() else { return String::new() };
     let score = first.header.harness.score.name();
     let mut text = format!("{} on {} rows ({})\n", first.task, first.n, first.split);
-    if columns.len() > 1 {
-        let heads: Vec<String> = columns.iter().map(|(role, _)| format!("{role:<25}")).collect();
-        text.push_str(&format!("  {:<width$}  {}\n", "", heads.join("").trim_end()));
-    }
-    for name in first.metrics.keys() {
-        let cell = |(_, evaluation): &(&str, &Evaluation)| match evaluation.metrics.get(name) {
-            Some(m) => match (m.low, m.high) {
-                (Some(low), Some(high)) => {
-                    format!("{:>7} [{} to {}]", value(m), m.unit.bare(low), m.unit.bare(high))
-                }
-                _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
-            },
-            None => "-".into(),
+    let cells = |name: &str| -> Vec<String> { candidates.iter().map(|(_, e)| cell(e, name)).collect() };
+    let mark = |name: &str| if name == score { "*" } else { " " };
+    if candidates.len() > SIDE_BY_SIDE {
+        let width = candidates.iter().map(|(role, _)| role.len()).max().unwrap_or(0);
+        for name in first.metrics.keys() {
+            text.push_str(&format!("{} {name}\n", mark(name)));
+            for ((role, _), cell) in candidates.iter().zip(cells(name)) {
+                text.push_str(&format!("    {role:<width$}  {cell}\n"));
+            }
+        }
+    } else {
+        let width = first.metrics.keys().map(|k| k.len()).max().unwrap_or(0).max(8);
+        let line = |cells: &[String]| -> String {
+            cells.iter().map(|cell| format!("{cell:<25}")).collect::<String>().trim_end().to_owned()
         };
-        let cells: Vec<String> = columns.iter().map(|c| format!("{:<25}", cell(c))).collect();
-        let mark = if name == score { "*" } else { " " };
-        text.push_str(&format!("{mark} {name:<width$}  {}\n", cells.join("").trim_end()));
+        if candidates.len() > 1 {
+            let heads: Vec<String> = candidates.iter().map(|(role, _)| (*role).to_owned()).collect();
+            text.push_str(&format!("  {:<width$}  {}\n", "", line(&heads)));
+        }
+        for name in first.metrics.keys() {
+            text.push_str(&format!("{} {name:<width$}  {}\n", mark(name), line(&cells(name))));
+        }
     }
     text.push_str("* the score; in brackets the 95 % interval\n");
     text
+}
+
+/// A metric of an evaluation with its interval, or why there is none.
+fn cell(evaluation: &Evaluation, name: &str) -> String {
+    let Some(m) = evaluation.metrics.get(name) else { return "-".into() };
+    match (m.low, m.high) {
+        (Some(low), Some(high)) => format!("{:>7} [{} to {}]", value(m), m.unit.bare(low), m.unit.bare(high)),
+        _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
+    }
 }

@@ -175,7 +175,8 @@ fn samples(comparison: &Comparison) -> String {
 fn what_it_takes(comparison: &Comparison) -> String {
     match comparison.more_rows_needed {
         Some(more) => {
-            format!("It would take about {} more samples to tell a difference of this size.", rounded(more))
+            let samples = if more == 1 { "sample" } else { "samples" };
+            format!("It would take about {} more {samples} to tell a difference of this size.", rounded(more))
         }
         None if is_told(comparison) => {
             "The test alone would tell them apart, but not together with the interval.".to_owned()

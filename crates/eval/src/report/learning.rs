@@ -8,10 +8,10 @@ use crate::advise::LearningCurve;
 use crate::statistics::Unit;
 use std::fmt::Write;
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 330.0;
+const WIDTH: f64 = 600.0;
+const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 48.0;
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 116.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 48.0;
 /// Labels closer than this are pushed apart.
