@@ -12,7 +12,7 @@ use underdog_eval::runner::Evaluation;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue::Cache;
-use underdog_model::language_model::Reference;
+use underdog_model::reference::Reference;
 use underdog_train::metrics;
 
 /// A longer first line is no record's.

@@ -5,7 +5,7 @@
 mod choosing;
 
 use crate::adapter;
-use crate::catalogue::{self, Cache};
+use crate::catalogue::Cache;
 use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::choose::{Choice, Length};
@@ -13,71 +13,15 @@ use crate::constrain::{Constraint, Grammar};
 use crate::generate::{Choose, Event, Limits, Prompt, Settings, generate_with};
 use crate::linear::Precision;
 use crate::lora::Lora;
+use crate::reference::Reference;
 use crate::sampling::Sampling;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use underdog_eval::model::{Finish, Identity, Message, Model, Output, Request};
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::cached::CacheFormat;
-
-/// A model reference as typed: `name-or-path` or `name-or-path+adapter`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    /// A catalogue name, a `.gguf` file or a Hugging Face directory.
-    pub base: String,
-    /// A PEFT directory.
-    pub adapter: Option<PathBuf>,
-}
-
-impl Reference {
-    /// Splits at the last `+` that has an existing path before it, else at the first; not at all where the whole text is
-    /// an existing path. So `a+b/model.gguf+adapter` means what it says.
-    ///
-    /// # Errors
-    /// An empty base or adapter, or a remote model, which this crate does not speak to.
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |what: &str| {
-            Error::new(Kind::Usage, what)
-                .found(format!("`{text}`"))
-                .expected("a catalogue name, a .gguf file or a model folder, each with +ADAPTER if wanted")
-        };
-        if ["openai:", "anthropic:", "gemini:", "http://", "https://"].iter().any(|p| text.starts_with(p)) {
-            return Err(wrong("remote candidates are not supported yet"));
-        }
-        let mut places = text.rmatch_indices('+').map(|(at, _)| at);
-        let place = places.find(|&at| at > 0 && Path::new(&text[..at]).exists()).or_else(|| text.find('+'));
-        let (base, adapter) = match place {
-            Some(at) if !Path::new(text).exists() => (&text[..at], Some(&text[at + 1..])),
-            _ => (text, None),
-        };
-        if base.is_empty() || adapter.is_some_and(str::is_empty) {
-            return Err(wrong("the model reference is incomplete"));
-        }
-        Ok(Reference { base: base.to_string(), adapter: adapter.map(PathBuf::from) })
-    }
-
-    /// The files of the base: a path as it is, or a catalogue name in the cache.
-    ///
-    /// # Errors
-    /// Neither a path that exists nor a name in the catalogue, or a name that was not pulled yet.
-    pub fn locate(&self, cache: &Cache) -> Result<PathBuf> {
-        let path = Path::new(&self.base);
-        if path.exists() {
-            return Ok(path.to_path_buf());
-        }
-        if path.components().count() > 1 || path.extension().is_some_and(|e| e == "gguf") {
-            return Err(Error::new(Kind::Model, "the model file does not exist").at(self.base.clone()));
-        }
-        let entry = catalogue::find(&self.base)?;
-        cache.path_of(entry).ok_or_else(|| {
-            Error::new(Kind::Model, format!("model `{}` is not in the cache", self.base))
-                .at(cache.root().display().to_string())
-                .hint(format!("underdog models pull {}", self.base))
-        })
-    }
-}
 
 /// How answers are generated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -16,6 +16,7 @@ pub mod language_model;
 pub mod linear;
 pub mod lora;
 pub mod pull;
+pub mod reference;
 mod rope;
 pub mod sampling;
 pub mod tokenizer;

@@ -4,8 +4,9 @@
 use std::sync::atomic::AtomicBool;
 use underdog_eval::Kind;
 use underdog_model::catalogue::Cache;
-use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::language_model::LanguageModel;
 use underdog_model::linear::Precision;
+use underdog_model::reference::Reference;
 use underdog_testkit::golden;
 use underdog_train::checkpoint;
 use underdog_train::data::Example;

@@ -13,7 +13,8 @@ use underdog_eval::runner::{EvalSettings, Evaluation};
 use underdog_eval::split::EvalSet;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue;
-use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::language_model::LanguageModel;
+use underdog_model::reference::Reference;
 
 /// A prompt with examples has at most so many tokens: longer ones take more time than they are worth to a small model.
 const PROMPT_TOKENS: usize = 2_000;

@@ -10,7 +10,8 @@ use underdog_eval::{Error, Kind, Result};
 use underdog_model::checkpoint::Checkpoint;
 use underdog_model::export::{Distance, Exported, Quantization, distance, export};
 use underdog_model::generate::Prompt;
-use underdog_model::language_model::{LanguageModel, Reference};
+use underdog_model::language_model::LanguageModel;
+use underdog_model::reference::Reference;
 
 /// What the parity certificate is made on.
 const PROMPTS: [&str; 3] = [

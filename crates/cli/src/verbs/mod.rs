@@ -23,8 +23,9 @@ use crate::progress::Download;
 use underdog_eval::split::ReadOptions;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue;
-use underdog_model::language_model::{Decoding, LanguageModel, Reference};
+use underdog_model::language_model::{Decoding, LanguageModel};
 use underdog_model::linear::Precision;
+use underdog_model::reference::Reference;
 use underdog_model::sampling::Sampling;
 use underdog_tensor::cached::CacheFormat;
 

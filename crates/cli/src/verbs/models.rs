@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use underdog_eval::Result;
 use underdog_model::catalogue;
 use underdog_model::checkpoint::Checkpoint;
-use underdog_model::language_model::Reference;
 use underdog_model::pull::pull;
+use underdog_model::reference::Reference;
 
 /// Runs the verb.
 pub fn run(verb: &ModelsVerb, environment: &Environment, output: &Output) -> Result<()> {

@@ -7,7 +7,7 @@ mod files;
 mod layer;
 
 use crate::catalogue::Cache;
-use crate::language_model::Reference;
+use crate::reference::Reference;
 use crate::tokenizer::{Tokenizer, read_object, special_text};
 use files::Files;
 use layer::Bert;

@@ -11,9 +11,10 @@ mod extend;
 mod kept;
 mod layer;
 mod memory;
+mod weights;
 mod work;
 
-use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::{Activation, Config};
 use crate::linear::{Linear, Precision, ReadyLora, Use};
 use crate::lora::{Lora, LoraConfig, Module};
@@ -31,6 +32,7 @@ use underdog_tensor::cross_entropy::{self, Score, Target};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::pool::Pool;
 use underdog_tensor::{norm, rope::Angles};
+use weights::{LayerWeights, Loading};
 use work::{Unpacked, Work};
 
 /// A model's weights, ready to run: matrices in the precision asked for, everything else in f32.
@@ -48,79 +50,6 @@ pub struct Transformer {
     frequencies: Vec<Vec<f32>>,
     /// For rows that are decoded one by one.
     pool: Arc<Pool>,
-}
-
-/// How weights are loaded.
-struct Loading {
-    precision: Precision,
-    pool: Arc<Pool>,
-}
-
-impl Loading {
-    /// A matrix `[output, input]` in the precision asked for: in its blocks where that is asked for and it has any.
-    fn linear(&self, checkpoint: &Checkpoint, tensor: Tensor) -> Result<Linear> {
-        if self.precision == Precision::Native
-            && let Some(matrix) = checkpoint.load_blocks(tensor)?
-        {
-            return Ok(Linear::blocks(Arc::new(matrix), self.pool.clone()));
-        }
-        let shape = checkpoint.config().shape(tensor);
-        Ok(Linear::new(checkpoint.load(tensor)?, shape[1], shape[0], self.precision))
-    }
-}
-
-/// The weights of one layer. Norms that a family does not have are `None`.
-#[derive(Debug)]
-struct LayerWeights {
-    attention_norm: Vec<f32>,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    q_norm: Option<Vec<f32>>,
-    k_norm: Option<Vec<f32>>,
-    attention_post_norm: Option<Vec<f32>>,
-    mlp_norm: Vec<f32>,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    mlp_post_norm: Option<Vec<f32>>,
-}
-
-impl LayerWeights {
-    fn load(checkpoint: &Checkpoint, index: usize, loading: &Loading) -> Result<Self> {
-        let config = checkpoint.config();
-        let vector = |which| checkpoint.load(Tensor::Layer(index, which));
-        let some = |present: bool, which| present.then(|| vector(which)).transpose();
-        let linear = |which| loading.linear(checkpoint, Tensor::Layer(index, which));
-        Ok(LayerWeights {
-            attention_norm: vector(LayerTensor::AttentionNorm)?,
-            q: linear(LayerTensor::Q)?,
-            k: linear(LayerTensor::K)?,
-            v: linear(LayerTensor::V)?,
-            o: linear(LayerTensor::O)?,
-            q_norm: some(config.qk_norm, LayerTensor::QNorm)?,
-            k_norm: some(config.qk_norm, LayerTensor::KNorm)?,
-            attention_post_norm: some(config.post_norms, LayerTensor::AttentionPostNorm)?,
-            mlp_norm: vector(LayerTensor::MlpNorm)?,
-            gate: linear(LayerTensor::Gate)?,
-            up: linear(LayerTensor::Up)?,
-            down: linear(LayerTensor::Down)?,
-            mlp_post_norm: some(config.post_norms, LayerTensor::MlpPostNorm)?,
-        })
-    }
-
-    fn linear(&self, module: Module) -> &Linear {
-        match module {
-            Module::Q => &self.q,
-            Module::K => &self.k,
-            Module::V => &self.v,
-            Module::O => &self.o,
-            Module::Gate => &self.gate,
-            Module::Up => &self.up,
-            Module::Down => &self.down,
-        }
-    }
 }
 
 /// What the forward pass keeps for the backward pass.
