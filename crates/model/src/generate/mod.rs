@@ -2,7 +2,7 @@
 //! enter at every step. `scheduler` says which rows go through the model together, `slots` where they lie in the cache, `lookup`
 //! what a row may guess ahead.
 //!
-//! All prompts are merged into a [`Forest`] first. The last token of a prompt stays out of it: that token starts the row's
+//! All prompts are merged into a [`Forest`](crate::tree::Forest) first. The last token of a prompt stays out of it: that token starts the row's
 //! own stretch of the cache, so its logits are always at hand. Text, templates and stop words are `language_model`'s work,
 //! drawing tokens at random is `sampling`'s.
 
