@@ -36,7 +36,8 @@ struct Measured {
     prompt_tokens_computed: usize,
     /// Arithmetic of the products with weights, without attention, in 10⁹ operations a second.
     gflop_per_s: f64,
-    /// Square products in the same number format, measured in this run.
+    /// The machine's ceiling in the same number format, measured in this run: in bf16 of packed factors in cache, in f32 of a
+    /// square product.
     ceiling_gflop_per_s: f64,
     share_of_arithmetic: f64,
     kv_bytes_per_token: usize,
