@@ -9,6 +9,7 @@ use crate::amx::{self, Left, Packed};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use crate::pool::{Pool, Team};
 use crate::quantised::{self, Matrix, Product, activation::Rounded};
+use std::sync::OnceLock;
 
 /// The number format of both factors of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Rows {
         values: Vec<f32>,
         /// Values in a row.
         k: usize,
+        /// The same as 8-bit integers, once a product with a weight in blocks has asked for it.
+        rounded: OnceLock<Rounded>,
     },
     /// As tiles.
     Bf16(Left),
@@ -37,7 +40,7 @@ impl Rows {
     /// Nothing yet.
     pub fn new(format: Format) -> Self {
         match format {
-            Format::F32 => Rows::F32 { values: Vec::new(), k: 0 },
+            Format::F32 => Rows::F32 { values: Vec::new(), k: 0, rounded: OnceLock::new() },
             Format::Bf16 => Rows::Bf16(Left::default()),
         }
     }
@@ -45,7 +48,8 @@ impl Rows {
     /// Makes room for `[rows, k]`; every value is to be put.
     pub fn reset(&mut self, rows: usize, width: usize) {
         match self {
-            Rows::F32 { values, k } => {
+            Rows::F32 { values, k, rounded } => {
+                rounded.take();
                 *k = width;
                 values.resize(rows * width, 0.0);
             }
@@ -57,7 +61,10 @@ impl Rows {
     #[inline]
     pub fn put(&mut self, i: usize, start: usize, from: &[f32]) {
         match self {
-            Rows::F32 { values, k } => values[i * *k + start..][..from.len()].copy_from_slice(from),
+            Rows::F32 { values, k, rounded } => {
+                rounded.take();
+                values[i * *k + start..][..from.len()].copy_from_slice(from);
+            }
             Rows::Bf16(left) => left.put(i, start, from),
         }
     }
@@ -80,7 +87,8 @@ impl Rows {
     pub fn load_transposed(&mut self, panels: &Panels) {
         assert!(panels.n <= panels.width, "only the results of low-rank products are transposed");
         match self {
-            Rows::F32 { values, k } => {
+            Rows::F32 { values, k, rounded } => {
+                rounded.take();
                 *k = panels.rows;
                 values.resize(panels.n * panels.rows, 0.0);
                 for (i, row) in panels.values.chunks(panels.width.max(1)).take(panels.rows).enumerate() {
@@ -96,7 +104,7 @@ impl Rows {
     /// `(rows, k)`.
     pub fn shape(&self) -> (usize, usize) {
         match self {
-            Rows::F32 { values, k } => (values.len() / (*k).max(1), *k),
+            Rows::F32 { values, k, .. } => (values.len() / (*k).max(1), *k),
             Rows::Bf16(left) => left.shape(),
         }
     }
@@ -334,15 +342,16 @@ impl Panels {
         for (i, (a, b)) in terms.iter().enumerate() {
             let into = if i == 0 { into } else { Into::Add };
             let (values, k, b) = match (a, b) {
-                (Rows::F32 { values, k }, Factor::F32(b)) => (values, k, b),
-                (Rows::F32 { values, k }, Factor::Blocks(weight, pool)) => {
+                (Rows::F32 { values, k, .. }, Factor::F32(b)) => (values, k, b),
+                (Rows::F32 { values, k, rounded }, Factor::Blocks(weight, pool)) => {
                     assert_eq!(
                         (into, column, self.n),
                         (Into::Set, 0, weight.shape().0),
                         "a weight in blocks"
                     );
                     let y = &mut self.values;
-                    quantised::products(pool, &Rounded::new(values, *k), &mut [Product { weight, y }]);
+                    let rounded = rounded.get_or_init(|| Rounded::new(values, *k));
+                    quantised::products(pool, rounded, &mut [Product { weight, y }]);
                     continue;
                 }
                 _ => unreachable!("one format a product"),
@@ -383,6 +392,30 @@ impl Panels {
             }
         }
     }
+}
+
+/// `outs[i] = x Wᵢᵀ` where all weights are in blocks, in one go of their pool; else nothing is done. Says whether it was.
+///
+/// # Panics
+/// When shapes do not fit.
+pub fn products_in_blocks<const N: usize>(
+    x: &Rows,
+    outs: &mut [&mut Panels; N],
+    weights: [Factor<'_>; N],
+) -> bool {
+    let (Rows::F32 { values, k, rounded }, Factor::Blocks(_, pool)) = (x, weights[0]) else { return false };
+    if weights.iter().any(|weight| !matches!(weight, Factor::Blocks(..))) {
+        return false;
+    }
+    let mut products = Vec::with_capacity(N);
+    for (out, weight) in outs.iter_mut().zip(weights) {
+        if let Factor::Blocks(weight, _) = weight {
+            assert_eq!(out.n, weight.shape().0, "a weight in blocks");
+            products.push(Product { weight, y: &mut out.values });
+        }
+    }
+    quantised::products(pool, rounded.get_or_init(|| Rounded::new(values, *k)), &mut products);
+    true
 }
 
 #[cfg(test)]

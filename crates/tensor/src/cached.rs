@@ -159,10 +159,31 @@ impl<'a> CachedView<'a> {
             return Mat::strided(&values[span.slot * width + head * d..], span.len, d, width);
         }
         scratch.resize(span.len * d, 0.0);
-        for (i, to) in scratch.chunks_exact_mut(d).enumerate() {
-            self.widen(span.slot + i, head, to);
-        }
+        self.copy(span, head, scratch);
         Mat::new(scratch, span.len, d)
+    }
+
+    /// One head of the rows of a span in f32, to `[len, D]`.
+    ///
+    /// # Panics
+    /// When `to` has another size.
+    pub(crate) fn copy(&self, span: &Span, head: usize, to: &mut [f32]) {
+        let (d, width) = (self.head_size, self.kv_heads * self.head_size);
+        assert_eq!(to.len(), span.len * d, "one head of a span");
+        let from = span.slot * width + head * d;
+        match self.data {
+            View::F32(values) => {
+                for (to, from) in to.chunks_exact_mut(d).zip(values[from..].chunks(width)) {
+                    to.copy_from_slice(&from[..d]);
+                }
+            }
+            View::Bf16(values) => widen_rows(to, &values[from..], width, d),
+            View::Int8(..) => {
+                for (i, to) in to.chunks_exact_mut(d).enumerate() {
+                    self.widen(span.slot + i, head, to);
+                }
+            }
+        }
     }
 
     /// One head of one row.
@@ -190,30 +211,21 @@ crate::dispatched! {
     }
 }
 
-/// A number as a cache keeps it.
-pub(crate) trait Element: Copy {
-    /// Its value, without the scale of an 8-bit integer.
-    fn widen(self) -> f32;
-}
+/// Rows that are asked for ahead of time.
+const AHEAD: usize = 8;
 
-impl Element for f32 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-}
-
-impl Element for u16 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        bf16::widen(self)
-    }
-}
-
-impl Element for i8 {
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self as f32
+crate::dispatched! {
+    /// Rows of `d` values in bf16, `stride` apart, widened to rows that lie one after another.
+    pub fn widen_rows / widen_rows_on (to: &mut [f32], from: &[u16], stride: usize, d: usize) {
+        for (i, to) in to.chunks_exact_mut(d).enumerate() {
+            let ahead = (i + AHEAD) * stride;
+            for line in 0..d.div_ceil(32) {
+                crate::cpu::prefetch(&from[(ahead + 32 * line).min(from.len())..]);
+            }
+            for (to, from) in to.iter_mut().zip(&from[i * stride..][..d]) {
+                *to = bf16::widen(*from);
+            }
+        }
     }
 }
 

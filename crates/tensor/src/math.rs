@@ -84,7 +84,15 @@ pub fn max(row: &[f32]) -> f32 {
             lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
         }
     }
-    rest.iter().chain(lanes.iter()).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m })
+    // Halves of the lanes, since sixteen comparisons one after the other would take longer than a short row.
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    rest.iter().fold(lanes[0], |m, &x| if x > m { x } else { m })
 }
 
 /// The body of [`exp_row`], to be inlined into other dispatched functions.

@@ -158,8 +158,18 @@ impl<'a> Scope<'a> {
                 let local = block.start - group.start..block.end - group.start;
                 input.write(local.start * self.width, &x[block.start * self.width..block.end * self.width]);
                 self.normed(&x[block.start * self.width..], &w.attention_norm, block.len(), work);
-                for projection in &mut projections {
-                    self.project(projection, block.clone(), local.start, work);
+                for part in &mut projections {
+                    self.low_of_left(part.module, block.start, part.low, local.start, work);
+                }
+                let Work { left, low, a, b, c, .. } = work;
+                let modules = [Module::Q, Module::K, Module::V];
+                let mut outs = [a, b, c];
+                for (out, part) in outs.iter_mut().zip(&projections) {
+                    out.reset(self.format, block.len(), part.heads * self.heads.head_size);
+                }
+                self.products(outs, modules, 0, left, low);
+                for (i, part) in projections.iter_mut().enumerate() {
+                    self.place(part, i, block.clone(), local.start, work);
                 }
             }
         });
@@ -200,19 +210,25 @@ impl<'a> Scope<'a> {
         keep_low(low, kept, at);
     }
 
-    fn project(&self, part: &mut Projection<'_>, block: Range<usize>, at: usize, work: &mut Work) {
-        let size = self.heads.head_size;
-        let width = part.heads * size;
-        self.low_of_left(part.module, block.start, part.low, at, work);
-        work.a.reset(self.format, block.len(), width);
-        self.product(&mut work.a, part.module, 0, &work.left, &work.low[part.module.index()]);
-        work.row.resize(width.max(self.width), 0.0);
+    /// Puts a block of queries, keys or values, the `index`-th of the three, where attention reads them.
+    fn place(
+        &self,
+        part: &mut Projection<'_>,
+        index: usize,
+        block: Range<usize>,
+        at: usize,
+        work: &mut Work,
+    ) {
+        let width = part.heads * self.heads.head_size;
+        let Work { a, b, c, row, .. } = work;
+        let from = [&*a, b, c][index];
+        row.resize(width.max(self.width), 0.0);
         for i in 0..block.len() {
             let to = &mut part.to[(at + i) * width..][..width];
-            work.a.copy_row(i, to);
+            from.copy_row(i, to);
             part.kept.write((at + i) * width, to);
             if part.module != Module::V {
-                self.turn(to, block.start + i, part.norm, &mut work.row);
+                self.turn(to, block.start + i, part.norm, row);
             }
         }
     }
@@ -368,10 +384,8 @@ impl<'a> Scope<'a> {
     /// Gate into `work.a` and up into `work.b`, for some columns, from `work.left` and the low-rank products.
     pub fn gate_and_up(&self, columns: &Range<usize>, rows: usize, work: &mut Work) {
         let Work { left, low, a, b, .. } = work;
-        for (module, out) in [(Module::Gate, a), (Module::Up, b)] {
-            out.reset(self.format, rows, columns.len());
-            self.product(out, module, columns.start, left, &low[module.index()]);
-        }
+        [&mut *a, b].into_iter().for_each(|out| out.reset(self.format, rows, columns.len()));
+        self.products([a, b], [Module::Gate, Module::Up], columns.start, left, low);
     }
 }
 

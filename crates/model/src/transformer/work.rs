@@ -6,7 +6,7 @@ use super::layer::Scope;
 use crate::linear::{ReadyPair, Way};
 use crate::lora::Module;
 use rayon::prelude::*;
-use underdog_tensor::block::{Factor, Format, Panels, Right, Rows};
+use underdog_tensor::block::{Factor, Format, Panels, Right, Rows, products_in_blocks};
 use underdog_tensor::dropout::Dropout;
 use underdog_tensor::matmul::Into;
 use underdog_tensor::pool::Team;
@@ -210,13 +210,37 @@ impl Scope<'_> {
         }
     }
 
-    /// `out (+)= x Wᵀ + low Bᵀ` for the columns of `out` from `column` on.
+    /// `out = x Wᵀ + low Bᵀ` for the columns of `out` from `column` on.
     pub fn product(&self, out: &mut Panels, module: Module, column: usize, x: &Rows, low: &Low) {
         let weight = (x, self.weight(module, Way::Forward));
         match self.pair(module) {
             None => out.product(Into::Set, column, &[weight], self.team),
             Some(pair) => {
                 out.product(Into::Set, column, &[weight, (&low.rows, pair.up.factor())], self.team);
+            }
+        }
+    }
+
+    /// The same for several modules that share their input; `low` is that of all modules. Weights in blocks are read by all
+    /// threads in one go.
+    pub fn products<const N: usize>(
+        &self,
+        mut outs: [&mut Panels; N],
+        modules: [Module; N],
+        column: usize,
+        x: &Rows,
+        low: &[Low],
+    ) {
+        let weights = modules.map(|module| self.weight(module, Way::Forward));
+        if !products_in_blocks(x, &mut outs, weights) {
+            for (out, module) in outs.into_iter().zip(modules) {
+                self.product(out, module, column, x, &low[module.index()]);
+            }
+            return;
+        }
+        for (out, module) in outs.into_iter().zip(modules) {
+            if let Some(pair) = self.pair(module) {
+                out.product(Into::Add, column, &[(&low[module.index()].rows, pair.up.factor())], self.team);
             }
         }
     }

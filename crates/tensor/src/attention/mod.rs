@@ -73,6 +73,7 @@ pub struct Heads {
 /// Memory that passes use again, and what was planned for the runs that were seen last.
 #[derive(Debug, Default)]
 pub struct Space {
+    rows: attention_rows::Space,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     plans: Vec<(Heads, Vec<Run>, Option<plan::Plan>)>,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -160,10 +161,9 @@ pub fn forward_cached(
         tiles::forward(&mut space.tiles, (out, &mut lse), q, (keys, values), &plan, shape);
         return;
     }
-    let _ = space;
     if runs.iter().all(|run| run.len <= plan::SHORT) {
         let single: Vec<Run> = runs.iter().flat_map(Run::rows).collect();
-        return attention_rows::forward(pool, out, q, (keys, values), &single, shape);
+        return attention_rows::forward((&mut space.rows, pool), out, q, (keys, values), &single, shape);
     }
     let mut lse = vec![0.0; rows * shape.heads];
     reference::forward(out, &mut lse, q, (keys, values), runs, shape);

@@ -47,6 +47,7 @@ impl Rounded {
         self.width
     }
 
+    #[inline]
     pub(super) fn row(&self, row: usize) -> Row<'_> {
         let blocks = self.width / BLOCK;
         Row {
@@ -66,12 +67,11 @@ crate::dispatched! {
         assert!(rest.is_empty() && codes.len() == x.len() && scales.len() == x.len() && sums.len() == x.len());
         for i in 0..x.len() {
             let mut size = [0.0f32; BLOCK];
-            let mut total = 0.0;
             for j in 0..BLOCK {
                 size[j] = x[i][j].abs();
-                total += x[i][j] * 0.0;
             }
             let top = math::max(&size);
+            let total = math::sum_by(BLOCK, |j| x[i][j] * 0.0);
             let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
             scales[i] = top / 127.0 + total;
             let mut ints = [0i32; BLOCK];
