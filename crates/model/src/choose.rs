@@ -134,8 +134,25 @@ impl Choice {
 
     /// The label with the highest score, the first of equals; `None` where one is no number.
     pub fn best(&self, scores: &[f64]) -> Option<&str> {
-        underdog_eval::check::choice::most_likely(scores)
-            .and_then(|place| self.labels.get(place))
-            .map(String::as_str)
+        most_likely(scores).and_then(|place| self.labels.get(place)).map(String::as_str)
+    }
+}
+
+/// The place of the highest log-probability, the first of equals; `None` where one of them is NaN or there are none.
+fn most_likely(log_probs: &[f64]) -> Option<usize> {
+    if log_probs.iter().any(|value| value.is_nan()) {
+        return None;
+    }
+    (0..log_probs.len()).reduce(|best, next| if log_probs[next] > log_probs[best] { next } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_likeliest_is_taken_and_what_is_no_number_chooses_nothing() {
+        assert_eq!(most_likely(&[-3.0, -1.0, -1.0, f64::NEG_INFINITY]), Some(1));
+        assert_eq!((most_likely(&[]), most_likely(&[-1.0, f64::NAN])), (None, None));
     }
 }

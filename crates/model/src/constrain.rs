@@ -9,7 +9,7 @@ use crate::tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use underdog_eval::{Error, Kind, Result};
@@ -29,13 +29,15 @@ pub struct Constraint {
     fingerprint: String,
     start: Matcher,
     stop: u32,
+    not_held: Option<String>,
 }
 
 impl Constraint {
-    /// For the tokens of `tokenizer`; the first of `stop` ends an answer.
+    /// For the tokens of `tokenizer`; the first of `stop` ends an answer. Keywords of a schema that `llguidance` cannot follow are
+    /// left to the checks, see [`Constraint::not_held`].
     ///
     /// # Errors
-    /// A schema that is no object or has parts that cannot be followed, no labels, or no token that ends an answer.
+    /// A schema that is no object or has parts that nobody understands, no labels, or no token that ends an answer.
     pub fn new(grammar: &Grammar, name: &str, tokenizer: &Tokenizer, stop: &[u32]) -> Result<Self> {
         let wrong = |found: String| {
             Error::new(Kind::Usage, "answers cannot be constrained in this way")
@@ -51,25 +53,27 @@ impl Constraint {
                 let alternatives: Vec<String> = labels.iter().map(|label| escaped(label)).collect();
                 (TopLevelGrammar::from_regex(&format!("({})", alternatives.join("|"))), json!(labels))
             }
-            Grammar::Schema(Value::Object(schema)) => {
-                let mut schema = schema.clone();
-                let form =
-                    json!({"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false});
-                schema.insert("x-guidance".into(), form);
-                let schema = Value::Object(schema);
-                (TopLevelGrammar::from_json_schema(schema.clone()), schema)
-            }
+            Grammar::Schema(Value::Object(schema)) => schema_grammar(schema, false),
             Grammar::Schema(_) => return Err(wrong("a schema that is no object".into())),
         };
-        let parser = factory(tokenizer, stop)
-            .and_then(|factory| Ok(factory.create_parser(compiled)?))
-            .map_err(|error| wrong(error.to_string()))?;
-        let mut start = Matcher::new(Ok(parser));
-        // What is wrong with a grammar can come up with the first question only.
-        start.compute_mask().map_err(|error| wrong(error.to_string()))?;
+        let (mut not_held, mut content) = (None, content);
+        let start = match (matcher(compiled, tokenizer, stop), grammar) {
+            (Err(reason), Grammar::Schema(Value::Object(schema))) => {
+                let (compiled, lenient) = schema_grammar(schema, true);
+                (not_held, content) = (Some(reason), lenient);
+                matcher(compiled, tokenizer, stop)
+            }
+            (start, _) => start,
+        };
+        let start = start.map_err(wrong)?;
         let hash = Sha256::digest(content.to_string().as_bytes());
         let fingerprint = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Constraint { name: name.to_owned(), fingerprint, start, stop })
+        Ok(Constraint { name: name.to_owned(), fingerprint, start, stop, not_held })
+    }
+
+    /// What of a schema answers are not held to while they are written, in the words of the library; `None` for all of it.
+    pub fn not_held(&self) -> Option<&str> {
+        self.not_held.as_deref()
     }
 
     /// What records call it.
@@ -131,6 +135,34 @@ impl Choose for Constrained {
         }
         token
     }
+}
+
+/// A schema in the form of completions; `lenient` leaves out what the library cannot follow. With it the text that the
+/// fingerprint is made of.
+fn schema_grammar(schema: &Map<String, Value>, lenient: bool) -> (TopLevelGrammar, Value) {
+    let mut form = json!({"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false});
+    if lenient {
+        form["lenient"] = true.into();
+    }
+    let mut schema = schema.clone();
+    schema.insert("x-guidance".into(), form);
+    let schema = Value::Object(schema);
+    (TopLevelGrammar::from_json_schema(schema.clone()), schema)
+}
+
+/// A compiled grammar at the beginning of an answer, or why there is none.
+fn matcher(
+    grammar: TopLevelGrammar,
+    tokenizer: &Tokenizer,
+    stop: u32,
+) -> std::result::Result<Matcher, String> {
+    let parser = factory(tokenizer, stop)
+        .and_then(|factory| Ok(factory.create_parser(grammar)?))
+        .map_err(|error| error.to_string())?;
+    let mut start = Matcher::new(Ok(parser));
+    // What is wrong with a grammar can come up with the first question only.
+    start.compute_mask().map_err(|error| error.to_string())?;
+    Ok(start)
 }
 
 /// The vocabulary as the library wants it. Special tokens get its mark in front, so that none of them counts as text.
@@ -202,6 +234,16 @@ mod tests {
             assert!(ended && labels.contains(&text), "{likes}: {text:?}");
         }
         assert_eq!(answer(&grammar, "cd_").0, "card_arrival");
+    }
+
+    #[test]
+    fn what_the_library_cannot_follow_is_left_to_the_checks_and_said() {
+        let tokenizer = Tokenizer::from_directory(&golden("models/tiny-llama")).unwrap();
+        let of = |schema| Constraint::new(&Grammar::Schema(schema), "x", &tokenizer, &[1]).unwrap();
+        let unique = of(json!({"type": "array", "items": {"enum": ["a"]}, "uniqueItems": true}));
+        let reason = unique.not_held().expect("unique items cannot be followed");
+        assert!(reason.contains("uniqueItems"), "{reason}");
+        assert_eq!(of(json!({"type": "array", "items": {"enum": ["a"]}})).not_held(), None);
     }
 
     #[test]

@@ -311,10 +311,14 @@ impl Model for LanguageModel {
     }
 
     fn how(&self) -> Option<String> {
-        let constrained = self
-            .constraint
-            .as_ref()
-            .map(|constraint| format!("greedy, each token held to what the {} allow", constraint.name()));
+        let constrained = self.constraint.as_ref().map(|constraint| {
+            let but = constraint.not_held().map(|what| format!(", but not to all of it ({what})"));
+            format!(
+                "greedy, each token held to what the {} allow{}",
+                constraint.name(),
+                but.unwrap_or_default()
+            )
+        });
         let chosen = self.choice.as_ref().map(|choice| {
             let over = if choice.length() == Length::Tokens { " over its tokens" } else { "" };
             format!(

@@ -69,13 +69,20 @@ pub fn measure_prompts(
     let mut measured = Measured::default();
     let task = candidate.task;
     match candidate.grammar("auto") {
-        Ok((grammar, name)) => {
-            model.constrain(&grammar, name)?;
-            let result =
-                measure("constrained", task, set, model, &settings("constrained.jsonl"), environment);
-            model.free();
-            measured.keep("constrained", result?, output);
-        }
+        Ok((grammar, name)) => match model.constrain(&grammar, name) {
+            Ok(()) => {
+                let settings = settings("constrained.jsonl");
+                let result = measure("constrained", task, set, model, &settings, environment);
+                model.free();
+                measured.keep("constrained", result?, output);
+            }
+            Err(error) if error.kind() == Kind::Usage => {
+                let note = format!("The base model was not measured held to {name}: {error}.");
+                output.say(&note);
+                measured.notes.push(note);
+            }
+            Err(error) => return Err(error),
+        },
         // Nothing to hold the answers to: there is no such baseline.
         Err(error) if error.kind() == Kind::Usage => {}
         Err(error) => return Err(error),

@@ -132,15 +132,20 @@ impl Candidate<'_> {
         found.ok_or_else(|| nothing(expected))
     }
 
-    /// The labels of the training rows.
+    /// The labels that a check of the harness names, else those of the training rows.
     ///
     /// # Errors
-    /// When the answers are no labels.
+    /// When no check names labels and the answers are none.
     pub fn labels(&self) -> Result<Vec<String>> {
+        let checks = &self.task.harness.spec().check;
+        if let Some(labels) = checks.iter().find_map(|entry| entry.check.labels()) {
+            return Ok(labels);
+        }
         match Answers::of(self.task.train(self.options)?.samples()) {
             Answers::Classes { texts, .. } => Ok(texts),
-            _ => Err(Error::new(Kind::Usage, "this task has no labels to choose among")
-                .expected("training rows with one of a few answers each")),
+            _ => Err(Error::new(Kind::Usage, "this task has no labels to choose among").expected(
+                "a check of kind one_of or choice, or training rows with one of a few answers each",
+            )),
         }
     }
 

@@ -1,5 +1,5 @@
-//! `choice`: is the option that the answer chooses the expected one? By letter, the option is read off the text; by
-//! log-probability, it is the one that the candidate holds most likely, from [`Answer::option_log_probs`].
+//! `choice`: is the option that the answer chooses, read off the text by its letter, the expected one? A candidate that chooses
+//! by log-probability answers with the letter it holds most likely, so its answers are judged alike.
 //!
 //! The letter is, by the first rule that finds one: the whole answer, brackets and a mark after it aside (`b`, `(B)`,
 //! `B.`); a capital at the start with `)`, `.` or `:` after it; the last capital that stands alone after the word
@@ -12,17 +12,6 @@ use crate::sample::{Sample, text_of};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-/// How the chosen option is found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// The letter in the answer.
-    #[default]
-    Letter,
-    /// The option with the highest log-probability.
-    LogProb,
-}
-
 /// What one writes in a task file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,22 +20,25 @@ pub struct ChoiceSpec {
     pub name: String,
     /// How many options there are, 2 to 26: A, B, …
     pub options: usize,
-    /// How the chosen one is found.
-    #[serde(default)]
-    pub by: By,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Choice {
     options: u8,
-    by: By,
+}
+
+impl ChoiceSpec {
+    /// The letters, A first.
+    pub(super) fn letters(&self) -> Vec<String> {
+        ('A'..='Z').take(self.options).map(String::from).collect()
+    }
 }
 
 impl Choice {
     pub fn new(spec: &ChoiceSpec) -> Result<Self> {
         match u8::try_from(spec.options) {
-            Ok(options @ 2..=26) => Ok(Choice { options, by: spec.by }),
+            Ok(options @ 2..=26) => Ok(Choice { options }),
             _ => Err(Error::new(Kind::Data, format!("the check `{}` has no such options", spec.name))
                 .expected("2 to 26 `options`")
                 .found(spec.options.to_string())),
@@ -92,31 +84,6 @@ impl Choice {
         };
         self.only_letter(text).or_else(|| leading(text)).or_else(|| after_word(text))
     }
-
-    fn chosen(&self, answer: &Answer<'_>) -> std::result::Result<Option<u8>, String> {
-        if self.by == By::Letter {
-            return Ok(self.read(answer.text()));
-        }
-        let Some(log_probs) = answer.option_log_probs() else {
-            return Err("the candidate gave no log-probabilities of the options".into());
-        };
-        if log_probs.len() != usize::from(self.options) {
-            return Err(format!(
-                "log-probabilities of {} options, expected {}",
-                log_probs.len(),
-                self.options
-            ));
-        }
-        Ok(most_likely(log_probs).and_then(|place| u8::try_from(place).ok()))
-    }
-}
-
-/// The place of the highest log-probability, the first of equals; `None` where one of them is NaN or there are none.
-pub fn most_likely(log_probs: &[f64]) -> Option<usize> {
-    if log_probs.iter().any(|value| value.is_nan()) {
-        return None;
-    }
-    (0..log_probs.len()).reduce(|best, next| if log_probs[next] > log_probs[best] { next } else { best })
 }
 
 fn letter(option: u8) -> String {
@@ -132,10 +99,7 @@ impl Check for Choice {
         let Some(expected) = self.only_letter(&row) else {
             return Verdict::missing(format!("the row expects `{}`, which is no option", shorten(&row, 60)));
         };
-        let found = match self.chosen(answer) {
-            Ok(found) => found,
-            Err(reason) => return Verdict::missing(reason),
-        };
+        let found = self.read(answer.text());
         let reason = match found {
             Some(found) if found == expected => None,
             Some(found) => Some(format!("expected {}, found {}", letter(expected), letter(found))),
@@ -154,11 +118,6 @@ impl Check for Choice {
             reason,
         }
     }
-
-    fn judge_missing(&self, sample: &Sample, reason: &str) -> Verdict {
-        // An empty answer has no log-probabilities either, and would be missing instead of wrong.
-        Choice { by: By::Letter, ..*self }.judge(sample, &Answer::new("")).unanswered(reason)
-    }
 }
 
 #[cfg(test)]
@@ -167,13 +126,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn check(by: By) -> Choice {
-        Choice::new(&ChoiceSpec { name: "c".into(), options: 4, by }).unwrap()
-    }
-
     #[test]
     fn letters_are_read_by_the_rules() {
-        let check = check(By::Letter);
+        let check = Choice::new(&ChoiceSpec { name: "c".into(), options: 4 }).unwrap();
         for right in [
             "B",
             "b",
@@ -194,26 +149,7 @@ mod tests {
             assert!(!judge(&check, json!("B"), wrong), "{wrong}");
         }
         assert_eq!(check.judge(&sample(json!("Z")), &Answer::new("A")).number(), None);
-        assert!(Choice::new(&ChoiceSpec { name: "c".into(), options: 27, by: By::Letter }).is_err());
-    }
-
-    #[test]
-    fn log_probabilities_choose_the_likeliest() {
-        let check = check(By::LogProb);
-        let row = sample(json!("C"));
-        let number = |log_probs: Option<&[f64]>| {
-            let answer = Answer::new("A");
-            let answer = match log_probs {
-                Some(log_probs) => answer.with_option_log_probs(log_probs),
-                None => answer,
-            };
-            check.judge(&row, &answer).number()
-        };
-        assert_eq!(number(Some(&[-3.0, -2.0, -1.0, -9.0])), Some(1.0));
-        assert_eq!(number(Some(&[-0.5, -2.0, -1.0, f64::NEG_INFINITY])), Some(0.0));
-        assert_eq!(number(Some(&[-0.5, f64::NAN, -1.0, -1.0])), Some(0.0));
-        assert_eq!((number(None), number(Some(&[-1.0]))), (None, None));
-        assert_eq!(check.judge_missing(&row, "late").number(), Some(0.0));
-        assert_eq!((most_likely(&[]), most_likely(&[-1.0, -1.0])), (None, Some(0)));
+        assert_eq!(ChoiceSpec { name: "c".into(), options: 3 }.letters(), ["A", "B", "C"]);
+        assert!(Choice::new(&ChoiceSpec { name: "c".into(), options: 27 }).is_err());
     }
 }

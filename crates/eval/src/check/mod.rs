@@ -4,7 +4,7 @@
 
 mod all_fields;
 pub(crate) mod bleu;
-pub mod choice;
+mod choice;
 pub(crate) mod chrf;
 pub mod contains;
 pub mod edit_distance;
@@ -49,24 +49,12 @@ use std::fmt;
 pub struct Answer<'a> {
     text: &'a str,
     json: OnceCell<std::result::Result<Value, String>>,
-    option_log_probs: Option<&'a [f64]>,
 }
 
 impl<'a> Answer<'a> {
     /// The answer as the candidate gave it.
     pub fn new(text: &'a str) -> Self {
-        Answer { text, json: OnceCell::new(), option_log_probs: None }
-    }
-
-    /// The answer with the natural log-probability of each option of a multiple choice, in their order, from a candidate
-    /// that gives them.
-    pub fn with_option_log_probs(self, log_probs: &'a [f64]) -> Self {
-        Answer { option_log_probs: Some(log_probs), ..self }
-    }
-
-    /// The log-probabilities of the options, if the candidate gave them.
-    pub fn option_log_probs(&self) -> Option<&'a [f64]> {
-        self.option_log_probs
+        Answer { text, json: OnceCell::new() }
     }
 
     /// The text as given.
@@ -308,6 +296,15 @@ impl CheckSpec {
             }
             CheckSpec::Facts(spec) => facts::names(&spec.name).to_vec(),
             other => vec![other.name().to_owned()],
+        }
+    }
+
+    /// The answers among which the right one is, where the check says so: labels, or the letters of options.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        match self {
+            CheckSpec::OneOf(spec) if spec.field.is_none() => Some(spec.labels.clone()),
+            CheckSpec::Choice(spec) => Some(spec.letters()),
+            _ => None,
         }
     }
 
