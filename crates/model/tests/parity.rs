@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
 use underdog_model::linear::{Precision, Use};
-use underdog_model::lora::{Lora, LoraConfig, Module};
+use underdog_model::lora::{Lora, Module};
 use underdog_model::transformer::{Keep, KvCache, StepOptions, Transformer, Workspace};
 use underdog_model::tree::{Batch, Forest, Sequence, SequenceTarget};
-use underdog_testkit::{assert_close, golden, hashed_values, read_json, relative_error};
+use underdog_testkit::{assert_close, golden, read_json, relative_error};
 
 fn load(path: &Path) -> Transformer {
     Transformer::load(&Checkpoint::open(path).unwrap(), Precision::F32).unwrap()
@@ -91,20 +91,6 @@ fn gemma_gives_the_logits_of_transformers_past_its_window_too() {
     real_weights("gemma-3-270m");
 }
 
-fn hashed_lora(model: &Transformer, init: &Value) -> Lora {
-    let number = |key: &str| init[key].as_f64().unwrap();
-    let rank = number("rank") as usize;
-    let config = LoraConfig { rank, alpha: number("alpha") as f32, targets: Module::ALL.to_vec() };
-    let mut lora = Lora::zeros(model.config(), config);
-    for (i, place) in lora.places().to_vec().into_iter().enumerate() {
-        let (tensor, seed) = (2 * i as u64, number("seed") as u64);
-        let mut values = hashed_values(seed, tensor, rank * place.input, number("a_scale"));
-        values.extend(hashed_values(seed, tensor + 1, rank * place.output, number("b_scale")));
-        lora.values[place.start..place.start + values.len()].copy_from_slice(&values);
-    }
-    lora
-}
-
 /// The rows of a batch as sequences whose targets are the masked tokens.
 fn sequences(rows: &Value, batch: &[usize]) -> Vec<Sequence> {
     let row = |&i: &usize| {
@@ -118,7 +104,7 @@ fn sequences(rows: &Value, batch: &[usize]) -> Vec<Sequence> {
 
 fn gradients_follow_peft(name: &str, model: &Transformer) {
     let want = read_json(&format!("sft/{name}.json"));
-    let lora = hashed_lora(model, &want["adapter_init"]);
+    let lora = common::hashed_lora(model, &want["adapter_init"]);
     let batch = want
         .get("batches")
         .map_or_else(|| (0..want["rows"].as_array().unwrap().len()).collect(), |b| indices(&b[0]));

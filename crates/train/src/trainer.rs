@@ -8,7 +8,6 @@ use crate::optimiser::{AdamW, clip};
 use crate::plan::plan;
 use crate::recipe::Recipe;
 use crate::schedule::learning_rate;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,6 +15,7 @@ use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use underdog_eval::report::TrainSummary;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::adapter::{self, Origin};
 use underdog_model::language_model::LanguageModel;
@@ -47,35 +47,6 @@ impl RunFiles {
     pub fn adapter(&self) -> PathBuf {
         self.directory.join("adapter")
     }
-}
-
-/// What a finished training says of itself: the object of `train --json`, to which the caller adds the peak of memory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The objective.
-    pub method: String,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Different training rows.
-    pub rows: usize,
-    /// Passes over them.
-    pub epochs: f64,
-    /// Rows in a second of training, over all steps and sittings; `None` where no step has a time.
-    pub rows_per_s: Option<f64>,
-    /// Tokens of all rows of all steps.
-    pub flat_tokens: u64,
-    /// Tokens that were computed; less where rows share a prompt.
-    pub tree_tokens: u64,
-    /// Wall seconds of all steps over all sittings, as `metrics.jsonl` has them.
-    pub seconds: f64,
-    /// Loss of the first step.
-    pub loss_first: Option<f64>,
-    /// Loss of the last step.
-    pub loss_last: Option<f64>,
-    /// Peak resident memory of the process, where the platform tells.
-    pub peak_rss_mib: Option<u64>,
-    /// The adapter's folder.
-    pub adapter: String,
 }
 
 /// Progress after a step.
@@ -173,7 +144,7 @@ pub fn train(
     files: &RunFiles,
     stop: &AtomicBool,
     on_step: &mut dyn FnMut(Progress<'_>),
-) -> Result<(Lora, Summary)> {
+) -> Result<(Lora, TrainSummary)> {
     std::fs::create_dir_all(files.checkpoints())
         .map_err(|e| Error::io("cannot make the folder", &files.checkpoints(), &e))?;
     let _lock = lock(files)?;
@@ -307,7 +278,7 @@ impl<'a> Run<'a> {
             .hint("lower the learning rate (--set lr=…); the last good checkpoint is kept there")
     }
 
-    fn finish(self) -> Result<(Lora, Summary)> {
+    fn finish(self) -> Result<(Lora, TrainSummary)> {
         let lines = metrics::read_until(&self.files.metrics(), self.steps)?;
         let seconds: f64 = lines.iter().map(|line| line.seconds).sum();
         let path = self.files.adapter();
@@ -321,10 +292,10 @@ impl<'a> Run<'a> {
         }
         // Lines may be missing after a crash of the machine; the rate is of those that are there.
         let rows_done = lines.len() * self.recipe.batch;
-        let summary = Summary {
+        let summary = TrainSummary {
             method: self.recipe.method.clone(),
-            steps: self.steps,
-            rows: self.examples.len(),
+            steps: self.steps as u64,
+            rows: self.examples.len() as u64,
             epochs: (self.steps * self.recipe.batch) as f64 / self.examples.len() as f64,
             rows_per_s: (rows_done > 0 && seconds > 0.0).then(|| rows_done as f64 / seconds),
             flat_tokens: self.state.flat_tokens,

@@ -9,9 +9,8 @@ use serde_json::Value;
 use std::path::Path;
 use underdog_model::checkpoint::Checkpoint;
 use underdog_model::linear::Precision;
-use underdog_model::lora::{Lora, LoraConfig, Module};
 use underdog_model::transformer::{Transformer, Workspace};
-use underdog_testkit::{golden, hashed_values, read_json};
+use underdog_testkit::{golden, read_json};
 use underdog_train::data::Example;
 use underdog_train::optimiser::{AdamW, clip};
 use underdog_train::schedule::learning_rate;
@@ -22,20 +21,6 @@ mod common;
 
 fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
-}
-
-fn initial(model: &Transformer, init: &Value) -> Lora {
-    let number = |key: &str| init[key].as_f64().unwrap();
-    let rank = number("rank") as usize;
-    let config = LoraConfig { rank, alpha: number("alpha") as f32, targets: Module::ALL.to_vec() };
-    let mut lora = Lora::zeros(model.config(), config);
-    for (i, place) in lora.places().to_vec().into_iter().enumerate() {
-        let (tensor, seed) = (2 * i as u64, number("seed") as u64);
-        let mut values = hashed_values(seed, tensor, rank * place.input, number("a_scale"));
-        values.extend(hashed_values(seed, tensor + 1, rank * place.output, number("b_scale")));
-        lora.values[place.start..place.start + values.len()].copy_from_slice(&values);
-    }
-    lora
 }
 
 fn examples(rows: &Value) -> Vec<Example> {
@@ -52,7 +37,7 @@ fn examples(rows: &Value) -> Vec<Example> {
 /// The largest relative difference of the 20 losses and gradient norms from the golden, with memory for `mib` of activations.
 fn worst(path: &Path, golden: &Value, mib: usize) -> (f64, f64) {
     let model = Transformer::load(&Checkpoint::open(path).unwrap(), Precision::F32).unwrap();
-    let mut lora = initial(&model, &golden["adapter_init"]);
+    let mut lora = common::hashed_lora(&model, &golden["adapter_init"]);
     let examples = examples(&golden["rows"]);
     let (losses, norms, rates) =
         (numbers(&golden["losses"]), numbers(&golden["grad_norms"]), numbers(&golden["learning_rates"]));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use underdog_eval::Kind;
 use underdog_eval::model::{Message, Role};
+use underdog_eval::report::TrainSummary;
 use underdog_model::catalogue::Cache;
 use underdog_model::language_model::LanguageModel;
 use underdog_model::linear::Precision;
@@ -14,7 +15,7 @@ use underdog_train::checkpoint::{self, State, latest};
 use underdog_train::data::{Example, Learned, Row, tokenize};
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
-use underdog_train::trainer::{RunFiles, Summary, train};
+use underdog_train::trainer::{RunFiles, train};
 
 fn model() -> LanguageModel {
     let path = golden("models/tiny-llama");
@@ -44,7 +45,7 @@ fn run(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Resu
     sitting(directory, resume, stop_after).map(|summary| summary.loss_last.unwrap())
 }
 
-fn sitting(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Result<Summary> {
+fn sitting(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Result<TrainSummary> {
     let model = model();
     let files = RunFiles { directory: directory.to_path_buf(), resume };
     let (stop, mut steps) = (AtomicBool::new(false), 0);

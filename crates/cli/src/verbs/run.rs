@@ -21,7 +21,7 @@ use underdog_model::language_model::Decoding;
 use underdog_model::linear::Precision;
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
-use underdog_train::trainer::{RunFiles, Summary};
+use underdog_train::trainer::RunFiles;
 
 /// `--shots` where it is not typed.
 const USUAL_SHOTS: usize = 4;
@@ -140,7 +140,7 @@ struct Finished<'a> {
     files: &'a RunFiles,
     base: Evaluation,
     tuned: Evaluation,
-    summary: Summary,
+    summary: TrainSummary,
     precision: Precision,
     baselines: Vec<(&'static str, Evaluation)>,
     environment: &'a Environment,
@@ -164,7 +164,7 @@ impl Finished<'_> {
         let mut report = ReportData::new(self.task, candidates, self.recipe.seed)?;
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();
-        report.train = Some(train_summary(&self.summary));
+        report.train = Some(self.summary.clone());
         report.commands = commands(arguments, self.recipe, self.precision, &self.files.adapter());
         report.machine = Some(format!("{}, {}", machine(), self.precision.name()));
         report.notes.extend_from_slice(notes);
@@ -172,23 +172,6 @@ impl Finished<'_> {
         report.fingerprints.push(Fingerprint { name: "recipe".into(), value: recipe });
         report.write(&self.files.directory)?;
         Ok((report, self.files.directory.join("report.html")))
-    }
-}
-
-fn train_summary(summary: &Summary) -> TrainSummary {
-    TrainSummary {
-        method: summary.method.clone(),
-        steps: summary.steps as u64,
-        rows: summary.rows as u64,
-        epochs: summary.epochs,
-        rows_per_s: summary.rows_per_s,
-        flat_tokens: summary.flat_tokens,
-        tree_tokens: summary.tree_tokens,
-        seconds: summary.seconds,
-        loss_first: summary.loss_first,
-        loss_last: summary.loss_last,
-        peak_rss_mib: summary.peak_rss_mib.map(|mib| mib as f64),
-        adapter: summary.adapter.clone(),
     }
 }
 

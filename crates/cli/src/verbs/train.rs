@@ -12,6 +12,7 @@ use serde_json::json;
 use underdog_eval::Result;
 use underdog_eval::few_shot::{FewShot, Shots, Similar};
 use underdog_eval::model::{Message, Model};
+use underdog_eval::report::TrainSummary;
 use underdog_eval::sample::Sample;
 use underdog_eval::split::{Rows, Split, Train};
 use underdog_eval::task::Task;
@@ -20,7 +21,7 @@ use underdog_model::lora::Lora;
 use underdog_train::data::{Example, Learned, Row, tokenize};
 use underdog_train::memory;
 use underdog_train::recipe::Recipe;
-use underdog_train::trainer::{self, RunFiles, Summary};
+use underdog_train::trainer::{self, RunFiles};
 
 /// Rows that `--preview` shows.
 const PREVIEWED: usize = 3;
@@ -117,7 +118,7 @@ pub fn teach(
     recipe: &Recipe,
     files: &RunFiles,
     environment: &Environment,
-) -> Result<(Lora, Summary)> {
+) -> Result<(Lora, TrainSummary)> {
     if let Some(available) = available(&environment.system) {
         memory::check(model, examples, recipe, &available)?;
     }
@@ -132,12 +133,12 @@ pub fn teach(
     });
     meter.finish();
     let (lora, mut summary) = result?;
-    summary.peak_rss_mib = peak_memory_mib().filter(|_| worked);
+    summary.peak_rss_mib = peak_memory_mib().filter(|_| worked).map(|mib| mib as f64);
     Ok((lora, summary))
 }
 
 /// The summary as a person reads it.
-pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
+pub fn describe(summary: &TrainSummary, recipe: &Recipe) -> String {
     let loss = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
     let rate = summary.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
     format!(
@@ -153,7 +154,7 @@ pub fn describe(summary: &Summary, recipe: &Recipe) -> String {
         loss(summary.loss_last),
         summary.flat_tokens,
         summary.tree_tokens,
-        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m} MiB")),
+        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m:.0} MiB")),
         summary.adapter,
         recipe.base,
         summary.adapter

@@ -89,32 +89,32 @@ pub struct CandidateResult {
     pub bytes: Option<u64>,
 }
 
-/// What training did. As JSON this is the object that `train --json` prints.
+/// What a training did: the object of `train --json`, and a part of a run's report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainSummary {
-    /// How: `sft`.
+    /// The objective: `sft`.
     pub method: String,
     /// Steps of the optimiser.
     pub steps: u64,
-    /// Rows of the training split.
+    /// Different training rows.
     pub rows: u64,
-    /// Times each row was seen.
+    /// Passes over them.
     pub epochs: f64,
-    /// Rows a second of wall time.
+    /// Rows in a second of training, over all steps and sittings; `None` where no step has a time.
     pub rows_per_s: Option<f64>,
-    /// Tokens if every row were computed on its own.
+    /// Tokens of all rows of all steps.
     pub flat_tokens: u64,
-    /// Tokens computed, shared ones once.
+    /// Tokens that were computed; less where rows share a prompt.
     pub tree_tokens: u64,
-    /// Wall seconds.
+    /// Wall seconds of all steps over all sittings, as `metrics.jsonl` has them.
     pub seconds: f64,
     /// Loss of the first step.
     pub loss_first: Option<f64>,
     /// Loss of the last step.
     pub loss_last: Option<f64>,
-    /// Most memory the process held, in MiB.
+    /// Peak resident memory of the process in MiB, where the platform tells.
     pub peak_rss_mib: Option<f64>,
-    /// Where the adapter is.
+    /// The adapter's folder.
     pub adapter: String,
 }
 

@@ -87,14 +87,7 @@ impl BytePairs {
     }
 
     pub(super) fn decode(&self, ids: &[u32]) -> String {
-        let mut bytes = Vec::with_capacity(4 * ids.len());
-        for &id in ids {
-            if let Some((_, kind)) = self.vocabulary.token(id)
-                && !kind.is_silent()
-            {
-                bytes.extend(self.piece(id));
-            }
-        }
+        let bytes = self.vocabulary.bytes(ids, |id| self.piece(id));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

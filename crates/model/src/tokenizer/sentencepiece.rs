@@ -83,14 +83,7 @@ impl Pieces {
     }
 
     pub(super) fn decode(&self, ids: &[u32]) -> String {
-        let mut bytes = Vec::with_capacity(4 * ids.len());
-        for &id in ids {
-            if let Some((_, kind)) = self.vocabulary.token(id)
-                && !kind.is_silent()
-            {
-                bytes.extend(self.piece(id));
-            }
-        }
+        let bytes = self.vocabulary.bytes(ids, |id| self.piece(id));
         let text = String::from_utf8_lossy(&bytes);
         let text = if self.adds_space { text.strip_prefix(' ').unwrap_or(&text) } else { &text };
         text.to_string()

@@ -121,6 +121,12 @@ impl Vocabulary {
         Some((self.tokens.get(index)?, *self.kinds.get(index)?))
     }
 
+    /// The pieces of all tokens that are text, one after the other.
+    pub(super) fn bytes(&self, ids: &[u32], piece: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
+        let spoken = |id: &&u32| self.token(**id).is_some_and(|(_, kind)| !kind.is_silent());
+        ids.iter().filter(spoken).flat_map(|&id| piece(id)).collect()
+    }
+
     /// All texts with their ids, the last of equal ones only.
     pub(super) fn ids(&self) -> &HashMap<String, u32> {
         &self.ids

@@ -5,6 +5,7 @@ use super::layer::{Scope, Store};
 use super::{KvCache, Transformer, Workspace, gather};
 use crate::linear::{FEW_ROWS, Precision, ReadyLora};
 use crate::tree::Batch;
+use std::time::Instant;
 use underdog_tensor::block::Format;
 use underdog_tensor::norm;
 
@@ -36,10 +37,11 @@ impl Transformer {
         let pass = self.pass(batch, if few { Format::F32 } else { self.precision.format() });
         self.embed(&batch.tokens, &mut space.x);
         space.prepare(self, pass.format);
-        let Workspace { attended, work, unpacked, x, .. } = space;
+        let Workspace { attended, work, unpacked, x, times, .. } = space;
         let mut nothing = Activations::new(pass.format);
         let (groups, team) = Scope::deal_decoding(batch.tokens.len(), &self.pool);
         for index in 0..self.layers.len() {
+            let since = Instant::now();
             let (keys, values) = &mut cache.layers[index];
             let store = Store { keys, values, slots: &batch.slots };
             let mut scope = Scope { groups: groups.clone(), team, ..self.scope(index, &pass, lora) };
@@ -48,6 +50,8 @@ impl Transformer {
                 scope.unpacked = Some(&*unpacked);
             }
             scope.forward(x, &mut nothing, Some(store), attended, work);
+            let time = if scope.heads.window.is_some() { &mut times.windowed } else { &mut times.whole };
+            *time += since.elapsed().as_secs_f64();
         }
         let (mut hidden, mut normed) = (Vec::new(), vec![0.0; want.len() * self.config.width]);
         gather(x, want, self.config.width, &mut hidden);

@@ -93,6 +93,23 @@ pub struct Workspace {
     normed: Vec<f32>,
     expected: Vec<f32>,
     dhidden: Vec<f32>,
+    times: LayerTimes,
+}
+
+/// Seconds that rows on top of a cache spent in layers, since the workspace was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerTimes {
+    /// In layers that see a window.
+    pub windowed: f64,
+    /// In layers that see everything.
+    pub whole: f64,
+}
+
+impl Workspace {
+    /// Where the time of reading prompts and decoding went.
+    pub fn layer_times(&self) -> LayerTimes {
+        self.times
+    }
 }
 
 /// The record of a forward pass, whose activations lie in the workspace.

@@ -1,13 +1,18 @@
-//! What the tests on real weights share: where the cache lies, and what happens when nothing is in it.
+//! What tests share: where the cache of real weights lies, what happens when nothing is in it, and the adapter of the goldens.
 
 #![allow(
     dead_code,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "every test file uses its own part, and says what was left out"
 )]
 
+use serde_json::Value;
 use std::path::PathBuf;
 use underdog_model::catalogue::{self, Cache};
+use underdog_model::lora::{Lora, LoraConfig, Module};
+use underdog_model::transformer::Transformer;
+use underdog_testkit::hashed_values;
 
 /// The model cache, found as the command line finds it.
 pub fn cache() -> Cache {
@@ -34,4 +39,19 @@ pub fn weights(name: &str) -> Option<PathBuf> {
         println!("left out: {name} is not in the cache (`underdog models pull {name}`)");
     }
     path
+}
+
+/// The adapter of a golden: `init` says the seed, the rank and how large the values are.
+pub fn hashed_lora(model: &Transformer, init: &Value) -> Lora {
+    let number = |key: &str| init[key].as_f64().unwrap();
+    let rank = number("rank") as usize;
+    let config = LoraConfig { rank, alpha: number("alpha") as f32, targets: Module::ALL.to_vec() };
+    let mut lora = Lora::zeros(model.config(), config);
+    for (i, place) in lora.places().to_vec().into_iter().enumerate() {
+        let (tensor, seed) = (2 * i as u64, number("seed") as u64);
+        let mut values = hashed_values(seed, tensor, rank * place.input, number("a_scale"));
+        values.extend(hashed_values(seed, tensor + 1, rank * place.output, number("b_scale")));
+        lora.values[place.start..place.start + values.len()].copy_from_slice(&values);
+    }
+    lora
 }

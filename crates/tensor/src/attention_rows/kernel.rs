@@ -65,6 +65,58 @@ pub fn weighted(isa: Isa, out: &mut [f32], weights: &[f32], values: &[f32]) {
     }
 }
 
+/// The weighted sum of rows in vectors of `LANES` values, with the instructions of one set.
+#[cfg(target_arch = "x86_64")]
+macro_rules! weighted_sum {
+    ($features:literal, $zero:ident, $all:ident, $fused:ident, $add:ident, $load:ident, $store:ident) => {
+        #[target_feature(enable = $features)]
+        pub fn weighted(out: &mut [f32], weights: &[f32], values: &[f32]) {
+            let (d, mut at) = (out.len(), 0);
+            assert!(d.is_multiple_of(LANES) && values.len() == weights.len() * d);
+            while at < d {
+                // SAFETY: `at` and `d` are multiples of a vector, so as many vectors of the output are left as are asked for.
+                unsafe {
+                    if d - at >= 4 * LANES {
+                        part::<4>(out, at, weights, values);
+                        at += 4 * LANES;
+                    } else {
+                        part::<1>(out, at, weights, values);
+                        at += LANES;
+                    }
+                }
+            }
+        }
+
+        /// V vectors of the output from `at` on; even and odd rows are summed apart, so that one sum need not wait for the
+        /// other.
+        ///
+        /// # Safety
+        /// `at + V · LANES <= out.len()`, and `values` is `[weights.len(), out.len()]`.
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn part<const V: usize>(out: &mut [f32], at: usize, weights: &[f32], values: &[f32]) {
+            let (d, values) = (out.len(), values.as_ptr());
+            let mut sums = [[$zero(); V]; 2];
+            for (j, &weight) in weights.iter().enumerate() {
+                let weight = $all(weight);
+                for (v, sum) in sums[j % 2].iter_mut().enumerate() {
+                    // SAFETY: row j has d values, of which those from `at` to `at + V · LANES` are read.
+                    let value = unsafe { $load(values.add(j * d + at + LANES * v)) };
+                    *sum = $fused(weight, value, *sum);
+                }
+            }
+            for v in 0..V {
+                let to = out[at + LANES * v..].as_mut_ptr();
+                let sum = $add(sums[0][v], sums[1][v]);
+                // SAFETY: a vector of the output lies from there on.
+                unsafe { $store(to, $add($load(to), sum)) };
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use weighted_sum;
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::LANES;
@@ -119,48 +171,15 @@ mod avx512 {
         }
     }
 
-    #[target_feature(enable = "avx512f")]
-    pub fn weighted(out: &mut [f32], weights: &[f32], values: &[f32]) {
-        let (d, mut at) = (out.len(), 0);
-        assert!(d.is_multiple_of(LANES) && values.len() == weights.len() * d);
-        while at < d {
-            // SAFETY: `at` and `d` are multiples of 16, so as many vectors of the output are left as are asked for.
-            unsafe {
-                if d - at >= 4 * LANES {
-                    part::<4>(out, at, weights, values);
-                    at += 4 * LANES;
-                } else {
-                    part::<1>(out, at, weights, values);
-                    at += LANES;
-                }
-            }
-        }
-    }
-
-    /// V vectors of the output from `at` on; even and odd rows are summed apart, so that one sum need not wait for the other.
-    ///
-    /// # Safety
-    /// `at + 16 · V <= out.len()`, and `values` is `[weights.len(), out.len()]`.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn part<const V: usize>(out: &mut [f32], at: usize, weights: &[f32], values: &[f32]) {
-        let (d, values) = (out.len(), values.as_ptr());
-        let mut sums = [[_mm512_setzero_ps(); V]; 2];
-        for (j, &weight) in weights.iter().enumerate() {
-            let weight = _mm512_set1_ps(weight);
-            for (v, sum) in sums[j % 2].iter_mut().enumerate() {
-                // SAFETY: row j has d values, of which those from `at` to `at + 16 · V` are read.
-                let value = unsafe { _mm512_loadu_ps(values.add(j * d + at + LANES * v)) };
-                *sum = _mm512_fmadd_ps(weight, value, *sum);
-            }
-        }
-        for v in 0..V {
-            let to = out[at + LANES * v..].as_mut_ptr();
-            let sum = _mm512_add_ps(sums[0][v], sums[1][v]);
-            // SAFETY: 16 values of the output lie from there on.
-            unsafe { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), sum)) };
-        }
-    }
+    super::weighted_sum!(
+        "avx512f",
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps
+    );
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -210,48 +229,15 @@ mod avx2 {
         }
     }
 
-    #[target_feature(enable = "avx2,fma")]
-    pub fn weighted(out: &mut [f32], weights: &[f32], values: &[f32]) {
-        let (d, mut at) = (out.len(), 0);
-        assert!(d.is_multiple_of(LANES) && values.len() == weights.len() * d);
-        while at < d {
-            // SAFETY: `at` and `d` are multiples of 8, so as many vectors of the output are left as are asked for.
-            unsafe {
-                if d - at >= 4 * LANES {
-                    part::<4>(out, at, weights, values);
-                    at += 4 * LANES;
-                } else {
-                    part::<1>(out, at, weights, values);
-                    at += LANES;
-                }
-            }
-        }
-    }
-
-    /// As in 512 bits, with vectors of 8.
-    ///
-    /// # Safety
-    /// `at + 8 · V <= out.len()`, and `values` is `[weights.len(), out.len()]`.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn part<const V: usize>(out: &mut [f32], at: usize, weights: &[f32], values: &[f32]) {
-        let (d, values) = (out.len(), values.as_ptr());
-        let mut sums = [[_mm256_setzero_ps(); V]; 2];
-        for (j, &weight) in weights.iter().enumerate() {
-            let weight = _mm256_set1_ps(weight);
-            for (v, sum) in sums[j % 2].iter_mut().enumerate() {
-                // SAFETY: row j has d values, of which those from `at` to `at + 8 · V` are read.
-                let value = unsafe { _mm256_loadu_ps(values.add(j * d + at + LANES * v)) };
-                *sum = _mm256_fmadd_ps(weight, value, *sum);
-            }
-        }
-        for v in 0..V {
-            let to = out[at + LANES * v..].as_mut_ptr();
-            let sum = _mm256_add_ps(sums[0][v], sums[1][v]);
-            // SAFETY: 8 values of the output lie from there on.
-            unsafe { _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), sum)) };
-        }
-    }
+    super::weighted_sum!(
+        "avx2,fma",
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps
+    );
 }
 
 #[cfg(test)]

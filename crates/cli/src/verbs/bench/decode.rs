@@ -1,7 +1,8 @@
 //! `underdog bench decode`: tokens a second of one stream, and the share of the memory's bandwidth that decoding reaches.
 
+use super::Setup;
 use crate::arguments::BenchDecodeArguments;
-use crate::environment::{Environment, machine, peak_memory_mib, reset_peak_memory};
+use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
 use crate::verbs::{cache_format, load_model};
 use serde::Serialize;
@@ -24,11 +25,8 @@ const NEW: usize = 128;
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Measured {
-    model: String,
-    precision: &'static str,
-    kv: &'static str,
-    machine: String,
-    threads: usize,
+    #[serde(flatten)]
+    setup: Setup,
     prompt_tokens: usize,
     new_tokens: usize,
     repeats: usize,
@@ -71,11 +69,7 @@ pub fn run(arguments: &BenchDecodeArguments, environment: &Environment, output: 
     let rate = read_bandwidth(&pool, bytes_per_token, Duration::from_millis(500));
     let decode = NEW as f64 / new;
     let measured = Measured {
-        model: arguments.model.clone(),
-        precision: model.precision().name(),
-        kv: cache.format().name(),
-        machine: machine(),
-        threads: pool.threads(),
+        setup: Setup::of(&arguments.model, &model, cache.format()),
         prompt_tokens: PROMPT,
         new_tokens: NEW,
         repeats: arguments.repeats,

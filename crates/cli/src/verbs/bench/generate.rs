@@ -1,7 +1,8 @@
 //! `underdog bench generate`: rows a second of batch generation on the prompts of a task, every answer equally long.
 
+use super::Setup;
 use crate::arguments::BenchGenerateArguments;
-use crate::environment::{Environment, machine, peak_memory_mib, reset_peak_memory};
+use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
 use crate::verbs::{cache_format, load_model};
 use serde::Serialize;
@@ -19,11 +20,8 @@ use underdog_tensor::pool::Pool;
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Measured {
-    model: String,
-    precision: &'static str,
-    kv: &'static str,
-    machine: String,
-    threads: usize,
+    #[serde(flatten)]
+    setup: Setup,
     task: String,
     rows: usize,
     rows_together: usize,
@@ -148,11 +146,7 @@ fn measured(
     let ceiling = bf16.unwrap_or_else(|| ceilings::f32_product(time)) / 1e9;
     let cache = transformer.cache(1, settings.cache);
     Measured {
-        model: arguments.model.clone(),
-        precision: model.precision().name(),
-        kv: cache.format().name(),
-        machine: machine(),
-        threads: rayon::current_num_threads(),
+        setup: Setup::of(&arguments.model, model, cache.format()),
         task: arguments.task.display().to_string(),
         rows: prompts.len(),
         rows_together: settings.limits.rows,

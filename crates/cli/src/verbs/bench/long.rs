@@ -1,8 +1,9 @@
 //! `underdog bench long`: one very long prompt and some new tokens, with the rate of each stretch of the prompt, so that it
 //! shows how the cost of a token grows.
 
+use super::Setup;
 use crate::arguments::BenchLongArguments;
-use crate::environment::{Environment, machine, peak_memory_mib, reset_peak_memory};
+use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
 use crate::verbs::{cache_format, load_model};
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use std::time::Instant;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::LanguageModel;
 use underdog_model::linear::Use;
-use underdog_model::transformer::{KvCache, Workspace};
+use underdog_model::transformer::{KvCache, LayerTimes, Workspace};
 use underdog_model::tree::Batch;
 use underdog_tensor::attention::Span;
 
@@ -24,16 +25,16 @@ struct Stretch {
     from: usize,
     to: usize,
     tokens_per_s: f64,
+    /// In all layers that see a window, and in all that see everything.
+    windowed_ms_per_token: f64,
+    whole_ms_per_token: f64,
 }
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Measured {
-    model: String,
-    precision: &'static str,
-    kv: &'static str,
-    machine: String,
-    threads: usize,
+    #[serde(flatten)]
+    setup: Setup,
     prompt_tokens: usize,
     new_tokens: usize,
     chunk: usize,
@@ -65,13 +66,9 @@ pub fn run(arguments: &BenchLongArguments, environment: &Environment, output: &O
     let mut cache = model.transformer.cache(tokens.len() + arguments.new_tokens, cache);
     let times = times(&model, &tokens, arguments, &mut cache, environment)?;
     let running = peak_memory_mib();
-    let prompt_seconds = times.prompt.last().map_or(0.0, |(_, seconds)| *seconds);
+    let prompt_seconds = times.prompt.last().map_or(0.0, |mark| mark.seconds);
     let measured = Measured {
-        model: arguments.model.clone(),
-        precision: model.precision().name(),
-        kv: cache.format().name(),
-        machine: machine(),
-        threads: rayon::current_num_threads(),
+        setup: Setup::of(&arguments.model, &model, cache.format()),
         prompt_tokens: tokens.len(),
         new_tokens: arguments.new_tokens,
         chunk: arguments.chunk,
@@ -86,7 +83,14 @@ pub fn run(arguments: &BenchLongArguments, environment: &Environment, output: &O
     };
     output.result(&measured, || {
         let peak = measured.peak_rss_mib.map_or_else(|| "-".into(), |mib| format!("{mib} MiB"));
-        let line = |s: &Stretch| format!("  {:>6} to {:>6}  {:.0} tokens/s\n", s.from, s.to, s.tokens_per_s);
+        let line = |s: &Stretch| {
+            let (windowed, whole) = (s.windowed_ms_per_token, s.whole_ms_per_token);
+            let rate = format!("  {:>6} to {:>6}  {:.0} tokens/s", s.from, s.to, s.tokens_per_s);
+            match windowed > 0.0 {
+                true => format!("{rate}, {windowed:.3} ms a token in windowed layers, {whole:.3} in the others\n"),
+                false => format!("{rate}\n"),
+            }
+        };
         format!(
             "prompt  {} tokens in {:.1} s\n{}decode  {} tokens in {:.1} s, {:.1} tokens/s\nmemory  {peak}, {} bytes of keys and \
              values a token",
@@ -141,9 +145,19 @@ fn tokens(model: &LanguageModel, text: &str, arguments: &BenchLongArguments) -> 
     Ok(tokens)
 }
 
-/// Seconds since the beginning at the end of each chunk, with the tokens that were done by then; seconds of the new tokens.
+/// Where things stood at the end of a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// Tokens that were done.
+    done: usize,
+    /// Since the beginning.
+    seconds: f64,
+    layers: LayerTimes,
+}
+
+/// The end of each chunk, and the seconds of the new tokens.
 struct Times {
-    prompt: Vec<(usize, f64)>,
+    prompt: Vec<Mark>,
     decode: f64,
 }
 
@@ -161,14 +175,15 @@ fn times(
         if len == 0 { vec![] } else { vec![Span { slot: 0, len, position: 0 }] }
     };
     let stopped = || Error::new(Kind::Stopped, "the benchmark was stopped");
-    let (mut prompt, mut hidden) = (Vec::new(), Vec::new());
+    let (mut prompt, mut hidden) = (Vec::<Mark>::new(), Vec::new());
     let start = Instant::now();
     for chunk in tokens.chunks(arguments.chunk) {
-        let done = prompt.last().map_or(0, |(done, _)| *done);
+        let done = prompt.last().map_or(0, |mark| mark.done);
         let mut batch = Batch::default();
         batch.push(chunk, done, done, past(done));
         hidden = transformer.extend_hidden(lora.as_ref(), &batch, cache, &[chunk.len() - 1], &mut space);
-        prompt.push((done + chunk.len(), start.elapsed().as_secs_f64()));
+        let seconds = start.elapsed().as_secs_f64();
+        prompt.push(Mark { done: done + chunk.len(), seconds, layers: space.layer_times() });
         if environment.stopped() {
             return Err(stopped());
         }
@@ -187,15 +202,23 @@ fn times(
 }
 
 /// Rates of about [`STRETCHES`] stretches of whole chunks.
-fn stretches(times: &[(usize, f64)]) -> Vec<Stretch> {
-    let (mut from, mut since) = (0, 0.0);
-    let stretch = |part: &[(usize, f64)]| {
-        let (to, until) = part[part.len() - 1];
-        let stretch = Stretch { from, to, tokens_per_s: (to - from) as f64 / (until - since) };
-        (from, since) = (to, until);
+fn stretches(marks: &[Mark]) -> Vec<Stretch> {
+    let mut since = Mark::default();
+    let stretch = |part: &[Mark]| {
+        let until = part[part.len() - 1];
+        let tokens = (until.done - since.done) as f64;
+        let milliseconds = |a: f64, b: f64| 1e3 * (b - a) / tokens;
+        let stretch = Stretch {
+            from: since.done,
+            to: until.done,
+            tokens_per_s: tokens / (until.seconds - since.seconds),
+            windowed_ms_per_token: milliseconds(since.layers.windowed, until.layers.windowed),
+            whole_ms_per_token: milliseconds(since.layers.whole, until.layers.whole),
+        };
+        since = until;
         stretch
     };
-    times.chunks(times.len().div_ceil(STRETCHES).max(1)).map(stretch).collect()
+    marks.chunks(marks.len().div_ceil(STRETCHES).max(1)).map(stretch).collect()
 }
 
 #[cfg(test)]
@@ -204,11 +227,16 @@ mod tests {
 
     #[test]
     fn stretches_cover_the_prompt_with_their_own_rates() {
-        let times: Vec<(usize, f64)> = (1..=25).map(|i| (i * 10, f64::from(i as u32).powi(2))).collect();
-        let stretches = stretches(&times);
+        let mark = |i: usize| {
+            let layers = LayerTimes { windowed: 0.02 * i as f64, whole: 0.01 * (i * i) as f64 };
+            Mark { done: 10 * i, seconds: (i * i) as f64, layers }
+        };
+        let stretches = stretches(&(1..=25).map(mark).collect::<Vec<_>>());
         assert_eq!((stretches.len(), stretches[0].from, stretches[8].to), (9, 0, 250));
         assert!(stretches.windows(2).all(|two| two[0].to == two[1].from));
         assert!((stretches[0].tokens_per_s - 30.0 / 9.0).abs() < 1e-9);
         assert!((stretches[1].tokens_per_s - 30.0 / 27.0).abs() < 1e-9);
+        assert!(stretches.iter().all(|s| (s.windowed_ms_per_token - 2.0).abs() < 1e-9));
+        assert!((stretches[1].whole_ms_per_token - 9.0).abs() < 1e-9);
     }
 }
