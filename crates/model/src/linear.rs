@@ -74,8 +74,11 @@ impl Precision {
 /// A frozen weight `[output, input]` in the form that its products want.
 #[derive(Debug)]
 enum Weight {
-    /// Row-major, as Hugging Face has it.
+    /// Row-major, as Hugging Face has it: for a head, whose rows are embeddings.
     F32(Vec<f32>),
+    /// Turned to `[input, output]`: `gemm` multiplies rows with it as it lies, where it would pack the other for every product.
+    /// The way back turns a layer's weights at a time.
+    Turned(Vec<f32>),
     /// Packed for `x Wᵀ`; the way back transposes the tiles of a layer at a time.
     Bf16(Packed),
     /// In the blocks of the file.
@@ -104,6 +107,13 @@ impl Linear {
         Linear { weight, input, output }
     }
 
+    /// Turned for rows that go forward, where it is in f32: for the weights of layers.
+    pub fn turned(self) -> Self {
+        let Weight::F32(values) = self.weight else { return self };
+        let weight = Weight::Turned(turned(&values, self.output, self.input));
+        Linear { weight, ..self }
+    }
+
     /// From a weight that stays in its blocks; products of few rows run on `pool`.
     pub fn blocks(matrix: Arc<Matrix>, pool: Arc<Pool>) -> Self {
         let (output, input) = matrix.shape();
@@ -118,7 +128,7 @@ impl Linear {
     /// Bytes that a product reads of the weight.
     pub fn bytes(&self) -> usize {
         match &self.weight {
-            Weight::F32(weight) => weight.len() * 4,
+            Weight::F32(weight) | Weight::Turned(weight) => weight.len() * 4,
             Weight::Bf16(_) => self.input * self.output * 2,
             Weight::Blocks { matrix, .. } => matrix.bytes(),
         }
@@ -128,6 +138,7 @@ impl Linear {
     pub fn forward(&self) -> Factor<'_> {
         match &self.weight {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input).t()),
+            Weight::Turned(weight) => Factor::F32(Mat::new(weight, self.input, self.output)),
             Weight::Bf16(packed) => Factor::Bf16(packed),
             Weight::Blocks { matrix, pool } => Factor::Blocks(matrix, pool),
         }
@@ -140,7 +151,7 @@ impl Linear {
     pub fn backward(&self) -> Factor<'_> {
         match &self.weight {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input)),
-            Weight::Bf16(_) | Weight::Blocks { .. } => {
+            Weight::Turned(_) | Weight::Bf16(_) | Weight::Blocks { .. } => {
                 unreachable!("many rows meet weights that are unpacked")
             }
         }
@@ -160,6 +171,17 @@ impl Linear {
                     packed.transpose_into(0..self.output, to, Threads::All);
                 }
                 return true;
+            }
+            Weight::Turned(_) if format == Format::F32 && way == Way::Forward => return false,
+            Weight::Turned(weight) => {
+                if let (Right::F32 { .. }, Way::Backward) = (&*to, way) {
+                    to.reset(self.output, self.input);
+                    if let Right::F32 { values, .. } = to {
+                        turn(weight, self.input, self.output, values);
+                    }
+                    return true;
+                }
+                turned(weight, self.input, self.output)
             }
             Weight::F32(weight) => weight.clone(),
             Weight::Blocks { matrix, .. } => {
@@ -182,6 +204,11 @@ impl Linear {
     pub fn row(&self, index: usize, to: &mut [f32]) {
         match &self.weight {
             Weight::F32(weight) => to.copy_from_slice(&weight[index * self.input..][..self.input]),
+            Weight::Turned(weight) => {
+                to.iter_mut()
+                    .zip(weight[index..].iter().step_by(self.output))
+                    .for_each(|(to, from)| *to = *from);
+            }
             Weight::Bf16(packed) => packed.column(index, to),
             Weight::Blocks { matrix, .. } => matrix.rows(index..index + 1, to),
         }
@@ -198,14 +225,36 @@ impl Linear {
                 quantised::products(pool, &x, &mut [Product { weight: matrix, y: &mut y }]);
             }
             Weight::Blocks { matrix, .. } => panels::product(matrix, hidden, &mut y),
-            Weight::F32(weight) => {
-                let weight = Mat::new(weight, self.output, self.input).t();
+            Weight::F32(_) | Weight::Turned(_) => {
+                let Factor::F32(weight) = self.forward() else { unreachable!("a weight in f32") };
                 matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight, Threads::All);
             }
             Weight::Bf16(packed) => amx::matmul(&mut y, Into::Set, x, packed),
         }
         y
     }
+}
+
+/// The transpose of `from [rows, columns]`.
+fn turned(from: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut to = vec![0.0; from.len()];
+    turn(from, rows, columns, &mut to);
+    to
+}
+
+/// The same to `to [columns, rows]`, a square of values at a time, so that lines of the cache are read whole.
+fn turn(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
+    const SIDE: usize = 16;
+    assert!(from.len() == rows * columns && to.len() == from.len(), "a matrix to be turned");
+    to.par_chunks_mut(SIDE * rows).enumerate().for_each(|(stripe, to)| {
+        for first in (0..rows).step_by(SIDE) {
+            for (j, to) in to.chunks_exact_mut(rows).enumerate() {
+                for i in first..rows.min(first + SIDE) {
+                    to[i] = from[i * columns + stripe * SIDE + j];
+                }
+            }
+        }
+    });
 }
 
 /// Rows whose logits are in memory at once, about, where only the best token is wanted.
@@ -240,7 +289,7 @@ impl Head for Linear {
 
     fn format(&self) -> Format {
         match &self.weight {
-            Weight::F32(_) => Format::F32,
+            Weight::F32(_) | Weight::Turned(_) => Format::F32,
             Weight::Bf16(_) => Format::Bf16,
             Weight::Blocks { .. } if amx::available() => Format::Bf16,
             Weight::Blocks { .. } => Format::F32,
@@ -251,6 +300,7 @@ impl Head for Linear {
         let (rows, width) = (range.len(), self.input);
         let cross_entropy::Unpacked { values, forward, backward } = unpacked;
         match &self.weight {
+            Weight::Turned(_) => unreachable!("the weights of layers are turned, a head is not"),
             Weight::F32(weight) => Piece {
                 forward: (self.forward(), range.start),
                 backward: Factor::F32(Mat::new(&weight[range.start * width..range.end * width], rows, width)),
@@ -391,4 +441,27 @@ fn empty_pair(lora: &Lora, layer: usize, module: Module, format: Format, purpose
     let new = || Right::new(format);
     let back = (purpose == Use::Training).then(|| (new(), new()));
     Some(ReadyPair { down: new(), up: new(), back, rank: lora.config().rank, start })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use underdog_testkit::hashed_values;
+
+    #[test]
+    fn a_turned_weight_is_the_same_weight() {
+        let (input, output) = (35, 21);
+        let values = hashed_values(3, 0, input * output, 1.0);
+        let plain = Linear::new(values.clone(), input, output, Precision::F32);
+        let turned = Linear::new(values.clone(), input, output, Precision::F32).turned();
+        let x = hashed_values(3, 1, 3 * input, 1.0);
+        let (want, got) = (plain.logits(&x), turned.logits(&x));
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?}");
+        let (mut row, mut back) = (vec![0.0; input], Right::new(Format::F32));
+        turned.row(20, &mut row);
+        assert_eq!(row, values[20 * input..]);
+        assert!(!turned.unpack(Format::F32, Way::Forward, &mut back));
+        assert!(turned.unpack(Format::F32, Way::Backward, &mut back));
+        assert!(matches!(&back, Right::F32 { values: found, transposed: false, .. } if *found == values));
+    }
 }

@@ -49,7 +49,7 @@ impl LayerWeights {
         let config = checkpoint.config();
         let vector = |which| checkpoint.load(Tensor::Layer(index, which));
         let some = |present: bool, which| present.then(|| vector(which)).transpose();
-        let linear = |which| loading.linear(checkpoint, Tensor::Layer(index, which));
+        let linear = |which| Ok(loading.linear(checkpoint, Tensor::Layer(index, which))?.turned());
         Ok(LayerWeights {
             attention_norm: vector(LayerTensor::AttentionNorm)?,
             q: linear(LayerTensor::Q)?,
