@@ -55,6 +55,7 @@ pub struct Similar {
     /// Question and answer of each training row.
     examples: Vec<(String, String)>,
     vectors: Vec<Vec<f32>>,
+    fingerprint: String,
 }
 
 impl Similar {
@@ -74,17 +75,18 @@ impl Similar {
             .zip(answers)
             .map(|(question, answer)| Ok((question, answer?)))
             .collect::<Result<_>>()?;
-        Ok(Similar { shots, embedder, examples, vectors })
+        let encoder = embedder::identity(&embedder).fingerprint;
+        let mut content = serde_json::json!([EDITION, shots.count, encoder, examples]);
+        if let (Some(tokens), Some(content)) = (shots.within, content.as_array_mut()) {
+            content.push(tokens.into());
+        }
+        let fingerprint = json::fingerprint(&content);
+        Ok(Similar { shots, embedder, examples, vectors, fingerprint })
     }
 
     /// Changes when the same question may get other examples.
-    pub fn fingerprint(&self) -> String {
-        let encoder = embedder::identity(&self.embedder).fingerprint;
-        let mut content = serde_json::json!([EDITION, self.shots.count, encoder, self.examples]);
-        if let (Some(tokens), Some(content)) = (self.shots.within, content.as_array_mut()) {
-            content.push(tokens.into());
-        }
-        json::fingerprint(&content)
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Each conversation with its examples before the last question, the most similar one next to it. A row whose question

@@ -100,7 +100,7 @@ fn report(folder: &Path) -> Value {
         seconds: 2.0,
         loss_first: Some(2.0),
         loss_last: Some(1.0),
-        peak_rss_mib: Some(100.0),
+        peak_rss_mib: Some(100),
         adapter: "adapter".into(),
     });
     report.loss_curve = vec![(1, 2.0), (2, 1.0)];

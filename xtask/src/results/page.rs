@@ -100,9 +100,11 @@ it differs from them. `cargo xtask results --run` measures what is missing, as `
 
 Scores are shares in per cent with their 95 % intervals, on test rows that nothing was chosen on. Each sentence below a table is the program's own: it
 comes from a paired test on the same rows, corrected for the tests of that report. Candidates: `base` is the untrained model with the task's prompt,
-`tuned` the same with the adapter that was trained, `majority` the most frequent answer, `nearest` the answer of the most similar training
+`tuned` the same with the adapter that was trained, `constrained` the untrained model held to the labels or the schema of the task, `few-shot` the untrained model
+with the most similar training rows in its prompt, `majority` the most frequent answer, `nearest` the answer of the most similar training
 row, `linear` a logistic regression on frozen sentence vectors (where the task has classes or labels). The strongest of those that are not `tuned` is
-marked with ▲.
+marked with ▲. Scores rest on the commit, the recipe and the number format that stand under each table; times are those of a machine that may have had
+other work beside.
 ";
 
 fn overview(measurement: &Measurement, summary: Option<&Summary>) -> String {

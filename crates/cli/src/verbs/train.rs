@@ -133,7 +133,7 @@ pub fn teach(
     });
     meter.finish();
     let (lora, mut summary) = result?;
-    summary.peak_rss_mib = peak_memory_mib().filter(|_| worked).map(|mib| mib as f64);
+    summary.peak_rss_mib = peak_memory_mib().filter(|_| worked);
     Ok((lora, summary))
 }
 
@@ -154,7 +154,7 @@ pub fn describe(summary: &TrainSummary, recipe: &Recipe) -> String {
         loss(summary.loss_last),
         summary.flat_tokens,
         summary.tree_tokens,
-        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m:.0} MiB")),
+        summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m} MiB")),
         summary.adapter,
         recipe.base,
         summary.adapter

@@ -99,3 +99,22 @@ fn answers_are_chosen_among_the_labels_by_log_probability() {
     let free = Home::new();
     free.run("eval task --model TINY --choose log-prob --out x").fails(2, &["no labels to choose among"]);
 }
+
+#[test]
+fn options_of_a_choice_are_chosen_by_log_probability() {
+    let home = Home::new();
+    let toml = home.text("task/task.toml").replace("kind = \"exact\"", "kind = \"choice\"\noptions = 3");
+    home.write("task/task.toml", toml);
+    let row = |i: usize| {
+        format!("{{\"id\": \"{i}\", \"input\": \"{i}? A) one B) two C) three\", \"expected\": \"B\"}}\n")
+    };
+    home.write("task/test.jsonl", (0..4).map(row).collect::<String>());
+    let object = home.run("eval task --model TINY --choose log-prob --out c --json").json();
+    assert_eq!(object["metrics"]["right"]["n"].as_u64(), Some(4), "{object}");
+    let record = home.text("c/record.jsonl");
+    let lines: Vec<Value> = record.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["how"].as_str().unwrap().contains("the most probable of 3 labels"), "{}", lines[0]);
+    for line in &lines[1..] {
+        assert!(["A", "B", "C"].contains(&line["output"].as_str().unwrap()), "{line}");
+    }
+}

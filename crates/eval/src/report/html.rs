@@ -224,7 +224,7 @@ fn costs(data: &ReportData) -> Vec<CostView> {
             what: "Training".to_owned(),
             time: duration(train.seconds),
             rate: train.rows_per_s.map(rate).unwrap_or_else(|| "–".to_owned()),
-            memory: train.peak_rss_mib.map(memory).unwrap_or_else(|| "–".to_owned()),
+            memory: train.peak_rss_mib.map(|mib| memory(mib as f64)).unwrap_or_else(|| "–".to_owned()),
             tokens: format!(
                 "{} in the rows, {} computed as a tree",
                 grouped(train.flat_tokens),

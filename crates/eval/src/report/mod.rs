@@ -17,7 +17,7 @@ use crate::compare::{ALL_FIELDS, AgainstAll, Claim, CompareSettings, Entry, comp
 use crate::runner::Evaluation;
 use crate::task::Task;
 use crate::{Error, Kind, Result, files};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -113,9 +113,15 @@ pub struct TrainSummary {
     /// Loss of the last step.
     pub loss_last: Option<f64>,
     /// Peak resident memory of the process in MiB, where the platform tells.
-    pub peak_rss_mib: Option<f64>,
+    #[serde(default, deserialize_with = "whole_mib")]
+    pub peak_rss_mib: Option<u64>,
     /// The adapter's folder.
     pub adapter: String,
+}
+
+/// Reports of earlier versions hold the peak with a decimal point.
+fn whole_mib<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<u64>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|mib| mib.round() as u64))
 }
 
 /// A command and what it is for.

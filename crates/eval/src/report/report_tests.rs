@@ -285,7 +285,7 @@ fn an_invented_report_of_the_receipts_is_written_to_be_looked_at() {
         seconds: 1718.0,
         loss_first: Some(1.96),
         loss_last: Some(0.17),
-        peak_rss_mib: Some(1893.0),
+        peak_rss_mib: Some(1893),
         adapter: "runs/1/adapter".into(),
     });
     data.commands =

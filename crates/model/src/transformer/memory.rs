@@ -51,7 +51,7 @@ impl Transformer {
         let layer = self.layers.iter().map(all).max().unwrap_or(0);
         let matrix = self.layers.iter().map(largest).max().unwrap_or(0);
         match (self.precision, self.precision.format()) {
-            (Precision::F32, _) => 0,
+            (Precision::F32, _) => 4 * layer,
             (Precision::Bf16, _) => 2 * layer,
             (Precision::Native, Format::F32) => 8 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
             (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
