@@ -12,6 +12,15 @@ use crate::sample::{Sample, text_of};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
+/// How the chosen option is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The letter in the answer: the only way, which task files may state.
+    #[default]
+    Letter,
+}
+
 /// What one writes in a task file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +29,9 @@ pub struct ChoiceSpec {
     pub name: String,
     /// How many options there are, 2 to 26: A, B, …
     pub options: usize,
+    /// How the chosen one is found.
+    #[serde(default)]
+    pub by: By,
 }
 
 /// See the module.
@@ -128,7 +140,7 @@ mod tests {
 
     #[test]
     fn letters_are_read_by_the_rules() {
-        let check = Choice::new(&ChoiceSpec { name: "c".into(), options: 4 }).unwrap();
+        let check = Choice::new(&ChoiceSpec { name: "c".into(), options: 4, by: By::Letter }).unwrap();
         for right in [
             "B",
             "b",
@@ -149,7 +161,7 @@ mod tests {
             assert!(!judge(&check, json!("B"), wrong), "{wrong}");
         }
         assert_eq!(check.judge(&sample(json!("Z")), &Answer::new("A")).number(), None);
-        assert_eq!(ChoiceSpec { name: "c".into(), options: 3 }.letters(), ["A", "B", "C"]);
-        assert!(Choice::new(&ChoiceSpec { name: "c".into(), options: 27 }).is_err());
+        assert_eq!(ChoiceSpec { name: "c".into(), options: 3, by: By::Letter }.letters(), ["A", "B", "C"]);
+        assert!(Choice::new(&ChoiceSpec { name: "c".into(), options: 27, by: By::Letter }).is_err());
     }
 }
