@@ -10,11 +10,17 @@ use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
 use underdog_tensor::cross_entropy::{self, Head, Piece, argmax};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
-use underdog_tensor::pool::Pool;
+use underdog_tensor::pool::{Pool, Team};
 use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
 
-/// Up to so many rows meet weights in blocks as 8-bit integers; more meet them dequantised.
-pub const FEW_ROWS: usize = 32;
+/// Up to so many rows meet weights in blocks as 8-bit integers on any CPU.
+const FEW_ROWS: usize = 32;
+
+/// Whether so many rows meet weights in blocks as they are. Many do where the CPU multiplies 8-bit integers faster than anything
+/// else it has.
+pub fn meets_blocks(rows: usize) -> bool {
+    rows <= FEW_ROWS || (quantised::Path::best() == quantised::Path::Avx512Vnni && !amx::available())
+}
 
 /// The number format in which frozen weights are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +30,9 @@ pub enum Precision {
     /// Both factors of every product are rounded to bf16, products are exact and sums are f32; what a training step keeps is
     /// rounded too. The adapter's values, its gradient and the residual stream stay f32. Needs AMX.
     Bf16,
-    /// Weights stay in the blocks that the file has. Few rows, as in decoding, are rounded to 8-bit integers per 32 values; many
-    /// rows meet weights that are dequantised a layer at a time, in bf16 where the CPU has AMX and in f32 elsewhere. Weights
-    /// that are not in blocks are f32.
+    /// Weights stay in the blocks that the file has. Rows that are read or decoded are rounded to 8-bit integers per 32 values,
+    /// many rows only where that is fastest ([`meets_blocks`]); else, and in training, they meet weights that are dequantised a
+    /// layer at a time, in bf16 where the CPU has AMX and in f32 elsewhere. Weights that are not in blocks are f32.
     Native,
 }
 
@@ -140,7 +146,7 @@ impl Linear {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input).t()),
             Weight::Turned(weight) => Factor::F32(Mat::new(weight, self.input, self.output)),
             Weight::Bf16(packed) => Factor::Bf16(packed),
-            Weight::Blocks { matrix, pool } => Factor::Blocks(matrix, pool),
+            Weight::Blocks { matrix, .. } => Factor::Blocks(matrix),
         }
     }
 
@@ -220,9 +226,9 @@ impl Linear {
         let mut y = vec![0.0; rows * self.output];
         let x = Mat::new(hidden, rows, self.input);
         match &self.weight {
-            Weight::Blocks { matrix, pool } if rows <= FEW_ROWS => {
+            Weight::Blocks { matrix, pool } if meets_blocks(rows) => {
                 let x = Rounded::new(hidden, self.input);
-                quantised::products(pool, &x, &mut [Product { weight: matrix, y: &mut y }]);
+                quantised::products(Team::All(pool), &x, &mut [Product { weight: matrix, y: &mut y }]);
             }
             Weight::Blocks { matrix, .. } => panels::product(matrix, hidden, &mut y),
             Weight::F32(_) | Weight::Turned(_) => {

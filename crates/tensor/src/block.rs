@@ -7,7 +7,7 @@
 use crate::aligned::Aligned;
 use crate::amx::{self, Left, Packed};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
-use crate::pool::{Pool, Team};
+use crate::pool::Team;
 use crate::quantised::{self, Matrix, Product, activation::Rounded};
 use std::sync::OnceLock;
 
@@ -245,8 +245,8 @@ pub enum Factor<'a> {
     F32(Mat<'a>),
     /// As tiles.
     Bf16(&'a Packed),
-    /// `[n, k]` in the blocks of a file, for few rows in f32: whole, and as the first term of a product.
-    Blocks(&'a Matrix, &'a Pool),
+    /// `[n, k]` in the blocks of a file, for rows in f32: whole, and as the first term of a product.
+    Blocks(&'a Matrix),
 }
 
 /// The result `[rows, n]` of a product in f32. In bf16 it lies in panels of 32 columns, one after the other, as the tiles write
@@ -343,7 +343,7 @@ impl Panels {
             let into = if i == 0 { into } else { Into::Add };
             let (values, k, b) = match (a, b) {
                 (Rows::F32 { values, k, .. }, Factor::F32(b)) => (values, k, b),
-                (Rows::F32 { values, k, rounded }, Factor::Blocks(weight, pool)) => {
+                (Rows::F32 { values, k, rounded }, Factor::Blocks(weight)) => {
                     assert_eq!(
                         (into, column, self.n),
                         (Into::Set, 0, weight.shape().0),
@@ -351,7 +351,7 @@ impl Panels {
                     );
                     let y = &mut self.values;
                     let rounded = rounded.get_or_init(|| Rounded::new(values, *k));
-                    quantised::products(pool, rounded, &mut [Product { weight, y }]);
+                    quantised::products(team, rounded, &mut [Product { weight, y }]);
                     continue;
                 }
                 _ => unreachable!("one format a product"),
@@ -394,7 +394,7 @@ impl Panels {
     }
 }
 
-/// `outs[i] = x Wᵢᵀ` where all weights are in blocks, in one go of their pool; else nothing is done. Says whether it was.
+/// `outs[i] = x Wᵢᵀ` where all weights are in blocks, in one go of the team; else nothing is done. Says whether it was.
 ///
 /// # Panics
 /// When shapes do not fit.
@@ -402,19 +402,20 @@ pub fn products_in_blocks<const N: usize>(
     x: &Rows,
     outs: &mut [&mut Panels; N],
     weights: [Factor<'_>; N],
+    team: Team<'_>,
 ) -> bool {
-    let (Rows::F32 { values, k, rounded }, Factor::Blocks(_, pool)) = (x, weights[0]) else { return false };
+    let Rows::F32 { values, k, rounded } = x else { return false };
     if weights.iter().any(|weight| !matches!(weight, Factor::Blocks(..))) {
         return false;
     }
     let mut products = Vec::with_capacity(N);
     for (out, weight) in outs.iter_mut().zip(weights) {
-        if let Factor::Blocks(weight, _) = weight {
+        if let Factor::Blocks(weight) = weight {
             assert_eq!(out.n, weight.shape().0, "a weight in blocks");
             products.push(Product { weight, y: &mut out.values });
         }
     }
-    quantised::products(pool, rounded.get_or_init(|| Rounded::new(values, *k)), &mut products);
+    quantised::products(team, rounded.get_or_init(|| Rounded::new(values, *k)), &mut products);
     true
 }
 

@@ -12,7 +12,8 @@ pub const LANES: usize = 16;
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low mantissa bits
     let clamped = x.clamp(-87.3, 88.0);
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_2e-3;
@@ -21,8 +22,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let value = p * r * r + r + 1.0;
-    // n is a whole number in −126..=127, so the exponent bits stay in range.
-    let scale = f32::from_bits((((n as i32) + 127) as u32) << 23);
+    // n is a whole number in −126..=127, so the exponent bits stay in range. It is taken from the bits, since a cast would look
+    // at every lane for values that no integer has.
+    let whole = rounded.to_bits().wrapping_sub(ROUND.to_bits());
+    let scale = f32::from_bits(whole.wrapping_add(127) << 23);
     if x < -87.3 { 0.0 } else { value * scale }
 }
 

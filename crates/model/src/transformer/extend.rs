@@ -3,7 +3,7 @@
 use super::kept::Activations;
 use super::layer::{Scope, Store};
 use super::{KvCache, Transformer, Workspace, gather};
-use crate::linear::{FEW_ROWS, Precision, ReadyLora};
+use crate::linear::{Precision, ReadyLora, meets_blocks};
 use crate::tree::Batch;
 use std::time::Instant;
 use underdog_tensor::block::Format;
@@ -33,8 +33,8 @@ impl Transformer {
         want: &[usize],
         space: &mut Workspace,
     ) -> Vec<f32> {
-        let few = self.precision == Precision::Native && batch.tokens.len() <= FEW_ROWS;
-        let pass = self.pass(batch, if few { Format::F32 } else { self.precision.format() });
+        let in_blocks = self.precision == Precision::Native && meets_blocks(batch.tokens.len());
+        let pass = self.pass(batch, if in_blocks { Format::F32 } else { self.precision.format() });
         self.embed(&batch.tokens, &mut space.x);
         space.prepare(self, pass.format);
         let Workspace { attended, work, unpacked, x, times, .. } = space;
@@ -45,7 +45,7 @@ impl Transformer {
             let (keys, values) = &mut cache.layers[index];
             let store = Store { keys, values, slots: &batch.slots };
             let mut scope = Scope { groups: groups.clone(), team, ..self.scope(index, &pass, lora) };
-            if !few {
+            if !in_blocks {
                 unpacked.forward(&self.layers[index], pass.format);
                 scope.unpacked = Some(&*unpacked);
             }

@@ -221,8 +221,8 @@ impl Scope<'_> {
         }
     }
 
-    /// The same for several modules that share their input; `low` is that of all modules. Weights in blocks are read by all
-    /// threads in one go.
+    /// The same for several modules that share their input; `low` is that of all modules. Weights in blocks are read in
+    /// one go of the team.
     pub fn products<const N: usize>(
         &self,
         mut outs: [&mut Panels; N],
@@ -232,7 +232,7 @@ impl Scope<'_> {
         low: &[Low],
     ) {
         let weights = modules.map(|module| self.weight(module, Way::Forward));
-        if !products_in_blocks(x, &mut outs, weights) {
+        if !products_in_blocks(x, &mut outs, weights, self.team) {
             for (out, module) in outs.into_iter().zip(modules) {
                 self.product(out, module, column, x, &low[module.index()]);
             }

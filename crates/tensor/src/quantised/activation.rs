@@ -1,7 +1,6 @@
 //! Rows of x as 8-bit integers with one scale for 32 values.
 
 use super::BLOCK;
-use crate::math;
 
 /// Rows `[T, width]` rounded for integer products.
 #[derive(Clone, Debug)]
@@ -13,6 +12,8 @@ pub struct Rounded {
     pub(super) scales: Vec<f32>,
     /// The sums of the codes of the two halves of each block.
     pub(super) sums: Vec<[i32; 2]>,
+    /// What each block sums up to: its scale times its sums.
+    pub(super) totals: Vec<f32>,
 }
 
 /// One row of [`Rounded`].
@@ -21,6 +22,7 @@ pub(super) struct Row<'a> {
     pub codes: &'a [i8],
     pub scales: &'a [f32],
     pub sums: &'a [[i32; 2]],
+    pub totals: &'a [f32],
 }
 
 impl Rounded {
@@ -31,10 +33,10 @@ impl Rounded {
     pub fn new(x: &[f32], width: usize) -> Self {
         assert!(width > 0 && width.is_multiple_of(BLOCK) && x.len().is_multiple_of(width), "rows of {width}");
         let blocks = x.len() / BLOCK;
-        let mut rounded =
-            Rounded { width, codes: vec![0; x.len()], scales: vec![0.0; blocks], sums: vec![[0; 2]; blocks] };
-        round(&mut rounded.codes, &mut rounded.scales, &mut rounded.sums, x);
-        rounded
+        let (mut codes, mut scales, mut sums) = (vec![0; x.len()], vec![0.0; blocks], vec![[0; 2]; blocks]);
+        round(&mut codes, &mut scales, &mut sums, x);
+        let totals = sums.iter().zip(&scales).map(|([a, b], scale)| (a + b) as f32 * scale).collect();
+        Rounded { width, codes, scales, sums, totals }
     }
 
     /// T.
@@ -54,6 +56,7 @@ impl Rounded {
             codes: &self.codes[row * self.width..][..self.width],
             scales: &self.scales[row * blocks..][..blocks],
             sums: &self.sums[row * blocks..][..blocks],
+            totals: &self.totals[row * blocks..][..blocks],
         }
     }
 }
@@ -66,14 +69,15 @@ crate::dispatched! {
         let (codes, _) = codes.as_chunks_mut::<BLOCK>();
         assert!(rest.is_empty() && codes.len() == x.len() && scales.len() == x.len() && sums.len() == x.len());
         for i in 0..x.len() {
-            let mut size = [0.0f32; BLOCK];
+            // Without its sign, the bits of a larger number are a larger integer, those of an infinity or a NaN the largest: a
+            // search that needs no comparison of numbers.
+            let mut top = 0;
             for j in 0..BLOCK {
-                size[j] = x[i][j].abs();
+                top = top.max(x[i][j].to_bits() & 0x7fff_ffff);
             }
-            let top = math::max(&size);
-            let total = math::sum_by(BLOCK, |j| x[i][j] * 0.0);
+            let top = f32::from_bits(top);
             let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
-            scales[i] = top / 127.0 + total;
+            scales[i] = top / 127.0;
             let mut ints = [0i32; BLOCK];
             for j in 0..BLOCK {
                 // Adding 1.5 · 2^23 rounds to the nearest integer, ties to even.
@@ -84,7 +88,7 @@ crate::dispatched! {
                 codes[i][j] = ints[j] as i8;
             }
             for half in 0..2 {
-                sums[i][half] = (0..BLOCK / 2).map(|j| codes[i][half * BLOCK / 2 + j] as i32).sum();
+                sums[i][half] = ints[half * BLOCK / 2..][..BLOCK / 2].iter().sum();
             }
         }
     }

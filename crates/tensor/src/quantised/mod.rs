@@ -15,8 +15,9 @@ mod kernel;
 mod pack;
 pub mod panels;
 
-use crate::pool::{Pool, share};
+use crate::pool::{Team, share};
 use activation::Rounded;
+use std::ops::Range;
 pub use kernel::Path;
 
 /// Outputs that lie side by side.
@@ -157,7 +158,7 @@ impl Matrix {
     ///
     /// # Panics
     /// When the range is not inside the matrix or `out` has another size.
-    pub fn rows(&self, range: std::ops::Range<usize>, out: &mut [f32]) {
+    pub fn rows(&self, range: Range<usize>, out: &mut [f32]) {
         dequantise::rows(self, range, out);
     }
 }
@@ -179,17 +180,17 @@ struct Target {
 // SAFETY: workers write disjoint groups of columns, see `products_on`.
 unsafe impl Sync for Target {}
 
-/// `y = x Wᵀ` for every product, all of one input, on the best path of this CPU. For few rows: all T rows are multiplied
-/// while a group of weights is in the nearest cache.
+/// `y = x Wᵀ` for every product, all of one input, on the best path of this CPU: all T rows are multiplied while a group of
+/// weights is in the nearest cache.
 ///
 /// # Panics
 /// When shapes do not fit.
-pub fn products(pool: &Pool, x: &Rounded, products: &mut [Product<'_>]) {
-    products_on(Path::best(), pool, x, products);
+pub fn products(team: Team<'_>, x: &Rounded, products: &mut [Product<'_>]) {
+    products_on(Path::best(), team, x, products);
 }
 
 /// The same on a given path, for tests; one that this CPU lacks runs the portable code.
-pub fn products_on(path: Path, pool: &Pool, x: &Rounded, products: &mut [Product<'_>]) {
+pub fn products_on(path: Path, team: Team<'_>, x: &Rounded, products: &mut [Product<'_>]) {
     let mut starts = vec![0];
     let mut targets = Vec::with_capacity(products.len());
     for Product { weight, y } in products.iter_mut() {
@@ -197,29 +198,33 @@ pub fn products_on(path: Path, pool: &Pool, x: &Rounded, products: &mut [Product
         starts.push(starts[starts.len() - 1] + weight.groups());
         targets.push(Target { y: y.as_mut_ptr(), len: y.len() });
     }
-    let (weights, threads) = (products.iter().map(|p| p.weight).collect::<Vec<_>>(), pool.threads());
+    let weights = products.iter().map(|p| p.weight).collect::<Vec<_>>();
     let total = starts[products.len()];
-    pool.run(&|worker| {
-        let mine = share(total, threads, worker);
+    let groups = |mine: Range<usize>| {
+        let (rows, mut space) = ((0..x.rows()).map(|row| x.row(row)).collect::<Vec<_>>(), kernel::Space::default());
         for (index, weight) in weights.iter().enumerate() {
             let (from, to) = (mine.start.max(starts[index]), mine.end.min(starts[index + 1]));
             let target = &targets[index];
             for group in from..to {
                 let group = group - starts[index];
-                kernel::group(path, weight, group, x, &mut |row, values| {
+                kernel::group(path, weight, group, &rows, &mut space, |row, values| {
                     let first = group * GROUP;
                     let count = GROUP.min(weight.rows - first);
                     let at = row * weight.rows + first;
                     assert!(at + count <= target.len);
                     // SAFETY: the range lies inside y; a group belongs to one worker, and y is borrowed exclusively
-                    // until the pool is done.
+                    // until all are done.
                     unsafe {
                         std::ptr::copy_nonoverlapping(values.as_ptr(), target.y.add(at), count);
                     }
                 });
             }
         }
-    });
+    };
+    match team {
+        Team::One => groups(0..total),
+        Team::All(pool) => pool.run(&|worker| groups(share(total, pool.threads(), worker))),
+    }
 }
 
 #[cfg(test)]

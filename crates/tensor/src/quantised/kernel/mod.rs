@@ -1,0 +1,194 @@
+//! One group of 16 outputs against rows of 8-bit integers, compiled for what the CPU has.
+//!
+//! Every path computes the same integer sums and adds the blocks in the same order in f32; they differ in how products and
+//! sums in f32 are fused. The portable path is the safe reference of the others.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::activation::Row;
+use super::{BLOCK, GROUP, Matrix, Scales, dequantise};
+use crate::cpu::{self, Level};
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// 512-bit vectors with VNNI.
+    Avx512Vnni,
+    /// 256-bit vectors.
+    Avx2,
+    /// Whatever every CPU of the target has.
+    Portable,
+}
+
+impl Path {
+    /// The fastest that this CPU has and may use.
+    pub fn best() -> Path {
+        let paths = [(Path::Avx512Vnni, Level::Avx512), (Path::Avx2, Level::Avx2)];
+        let may = |(path, level): &(Path, Level)| path.available() && cpu::allowed() >= *level;
+        paths.into_iter().find(may).map_or(Path::Portable, |(path, _)| path)
+    }
+
+    /// Whether this CPU has it.
+    pub fn available(self) -> bool {
+        match self {
+            Path::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Vnni => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+}
+
+/// Rows from which on it pays to take a group of weights apart first.
+const MANY: usize = 16;
+
+/// Memory that groups use again.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    #[cfg(target_arch = "x86_64")]
+    apart: avx512::Apart,
+}
+
+/// Evaluates `$call` with the constants `$bits` and `$kind` of a format.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_format {
+    ($format:expr, $bits:ident, $kind:ident => $call:expr) => {
+        by_format!($format, $bits, $kind => $call;
+            (4, Scales::Plain, PLAIN), (4, Scales::Least, LEAST), (4, Scales::Super, SUPER),
+            (5, Scales::Plain, PLAIN), (5, Scales::Least, LEAST), (5, Scales::Super, SUPER),
+            (6, Scales::SuperSix, SUPER_SIX), (8, Scales::Plain, PLAIN))
+    };
+    ($format:expr, $bits:ident, $kind:ident => $call:expr; $(($n:literal, $scales:pat, $k:expr)),*) => {
+        match ($format.bits(), $format.scales()) {
+            $(($n, $scales) => {
+                const $bits: usize = $n;
+                const $kind: u8 = $k;
+                $call
+            })*
+            (bits, scales) => unreachable!("no format has {bits} bits and {scales:?}"),
+        }
+    };
+}
+
+/// The 16 outputs of a group for every row of x: calls `store(row, values)` for each.
+pub(super) fn group(
+    path: Path,
+    m: &Matrix,
+    group: usize,
+    x: &[Row<'_>],
+    space: &mut Space,
+    mut store: impl FnMut(usize, &[f32; GROUP]),
+) {
+    assert!(group < m.groups() && x.iter().all(|row| row.codes.len() == m.columns));
+    let mut row = 0;
+    #[cfg(target_arch = "x86_64")]
+    if path == Path::Avx512Vnni && path.available() && x.len() >= MANY {
+        row = tiles(m, group, x, space, &mut store);
+    }
+    let (fours, rest) = x[row..].as_chunks::<4>();
+    for four in fours {
+        for values in &some_rows(path, m, group, four) {
+            store(row, values);
+            row += 1;
+        }
+    }
+    for (i, one) in rest.iter().enumerate() {
+        store(row + i, &some_rows(path, m, group, &[*one])[0]);
+    }
+}
+
+/// Whole tiles of rows, with the group taken apart once; gives the first row that is left.
+#[cfg(target_arch = "x86_64")]
+fn tiles(
+    m: &Matrix,
+    group: usize,
+    x: &[Row<'_>],
+    space: &mut Space,
+    store: &mut impl FnMut(usize, &[f32; GROUP]),
+) -> usize {
+    let (tiles, rest) = x.as_chunks::<{ avx512::TILE }>();
+    let apart = &mut space.apart;
+    by_format!(m.format, BITS, KIND => {
+        // SAFETY: the caller has asked the CPU for the features of this path.
+        unsafe { apart.take::<BITS, KIND>(m, group) };
+        for (tile, rows) in tiles.iter().enumerate() {
+            // SAFETY: as above.
+            let values = unsafe { apart.tile::<BITS, KIND>(rows) };
+            for (i, values) in values.iter().enumerate() {
+                store(tile * avx512::TILE + i, values);
+            }
+        }
+    });
+    x.len() - rest.len()
+}
+
+fn some_rows<const R: usize>(path: Path, m: &Matrix, group: usize, x: &[Row<'_>; R]) -> [[f32; GROUP]; R] {
+    #[cfg(target_arch = "x86_64")]
+    if path.available() {
+        match path {
+            Path::Avx512Vnni => {
+                // SAFETY: the CPU was just asked for the features of this path.
+                return by_format!(m.format, BITS, KIND => unsafe { avx512::group::<BITS, KIND, R>(m, group, x) });
+            }
+            Path::Avx2 => {
+                // SAFETY: as above.
+                return by_format!(m.format, BITS, KIND => unsafe { avx2::group::<BITS, KIND, R>(m, group, x) });
+            }
+            Path::Portable => {}
+        }
+    }
+    let _ = path;
+    portable(m, group, x)
+}
+
+fn portable<const R: usize>(m: &Matrix, group: usize, x: &[Row<'_>; R]) -> [[f32; GROUP]; R] {
+    let mut y = [[0.0; GROUP]; R];
+    for block in 0..m.blocks() {
+        let cell = group * m.blocks() + block;
+        let scales = dequantise::scales(m, cell);
+        for (y, x) in y.iter_mut().zip(x) {
+            let sums = dequantise::dot(m, cell, &x.codes[block * BLOCK..][..BLOCK]);
+            let step = x.scales[block];
+            let total = x.totals[block];
+            for lane in 0..GROUP {
+                let ([first, second], [a, b]) = (scales[lane], sums[lane]);
+                let products = match m.format.scales() {
+                    Scales::SuperSix => first.0 * a as f32 + second.0 * b as f32,
+                    _ => first.0 * (a + b) as f32,
+                };
+                y[lane] += products * step + first.1 * total;
+            }
+        }
+    }
+    y
+}
+
+/// [`Scales`] as numbers, for constant parameters.
+#[cfg(target_arch = "x86_64")]
+const PLAIN: u8 = 0;
+#[cfg(target_arch = "x86_64")]
+const LEAST: u8 = 1;
+#[cfg(target_arch = "x86_64")]
+const SUPER: u8 = 2;
+#[cfg(target_arch = "x86_64")]
+const SUPER_SIX: u8 = 3;
+
+/// The code that stands for 0, see [`super::Format::zero`], by the constant parameters of a kernel.
+#[cfg(target_arch = "x86_64")]
+const fn zero(bits: usize, kind: u8) -> i32 {
+    if kind == PLAIN || kind == SUPER_SIX { 1 << (bits - 1) } else { 0 }
+}
