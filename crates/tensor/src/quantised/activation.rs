@@ -17,7 +17,7 @@ pub struct Rounded {
 }
 
 /// One row of [`Rounded`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a> {
     pub codes: &'a [i8],
     pub scales: &'a [f32],

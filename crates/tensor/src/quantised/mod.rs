@@ -7,7 +7,8 @@
 //! The bound: with `a` the largest |x| in a block of 32, a rounded value is off by at most a/254, so an output is off by at
 //! most Σ over blocks of a/254 · Σ|w|, plus f32 rounding. The tests hold every instruction set to it.
 //!
-//! Products of many rows are made a panel of f32 or bf16 weights at a time, in [`panels`].
+//! Products of any number of rows can be had so; which way many rows take is the caller's choice. The other way, a panel of
+//! f32 or bf16 weights at a time, is in [`panels`].
 
 pub mod activation;
 mod dequantise;
@@ -17,8 +18,8 @@ pub mod panels;
 
 use crate::pool::{Team, share};
 use activation::Rounded;
-use std::ops::Range;
 pub use kernel::Path;
+use std::ops::Range;
 
 /// Outputs that lie side by side.
 pub const GROUP: usize = 16;
@@ -201,13 +202,13 @@ pub fn products_on(path: Path, team: Team<'_>, x: &Rounded, products: &mut [Prod
     let weights = products.iter().map(|p| p.weight).collect::<Vec<_>>();
     let total = starts[products.len()];
     let groups = |mine: Range<usize>| {
-        let (rows, mut space) = ((0..x.rows()).map(|row| x.row(row)).collect::<Vec<_>>(), kernel::Space::default());
+        let mut x = kernel::Side::new(path, x);
         for (index, weight) in weights.iter().enumerate() {
             let (from, to) = (mine.start.max(starts[index]), mine.end.min(starts[index + 1]));
             let target = &targets[index];
             for group in from..to {
                 let group = group - starts[index];
-                kernel::group(path, weight, group, &rows, &mut space, |row, values| {
+                kernel::group(path, weight, group, &mut x, |row, values| {
                     let first = group * GROUP;
                     let count = GROUP.min(weight.rows - first);
                     let at = row * weight.rows + first;
@@ -215,7 +216,13 @@ pub fn products_on(path: Path, team: Team<'_>, x: &Rounded, products: &mut [Prod
                     // SAFETY: the range lies inside y; a group belongs to one worker, and y is borrowed exclusively
                     // until all are done.
                     unsafe {
-                        std::ptr::copy_nonoverlapping(values.as_ptr(), target.y.add(at), count);
+                        let to = target.y.add(at);
+                        if count == GROUP {
+                            // A whole group is one vector, and no call of a function that copies.
+                            to.cast::<[f32; GROUP]>().write_unaligned(*values);
+                        } else {
+                            std::ptr::copy_nonoverlapping(values.as_ptr(), to, count);
+                        }
                     }
                 });
             }

@@ -51,7 +51,12 @@ fn every_path_stays_within_the_stated_bound_of_the_f32_product() {
             for path in [Path::Portable, Path::Avx2, Path::Avx512Vnni] {
                 let mut answers = pools.each_ref().map(|pool| {
                     let mut y = vec![f32::NAN; rows * outputs];
-                    products_on(path, Team::All(pool), &rounded, &mut [Product { weight: &weight, y: &mut y }]);
+                    products_on(
+                        path,
+                        Team::All(pool),
+                        &rounded,
+                        &mut [Product { weight: &weight, y: &mut y }],
+                    );
                     y
                 });
                 assert_eq!(

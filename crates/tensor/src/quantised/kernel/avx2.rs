@@ -79,11 +79,7 @@ fn scales<const KIND: u8>(m: &Matrix, cell: usize, part: usize) -> (__m256, __m2
         }
         _ => {
             let scale = scale(cell / 8);
-            (
-                _mm256_mul_ps(scale, small::<true>(sub(0))),
-                _mm256_mul_ps(scale, small::<true>(sub(1))),
-                none,
-            )
+            (_mm256_mul_ps(scale, small::<true>(sub(0))), _mm256_mul_ps(scale, small::<true>(sub(1))), none)
         }
     }
 }
@@ -123,8 +119,7 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
                     _mm256_set1_epi32(i32::from_le_bytes([at(0), at(1), at(2), at(3)]))
                 };
                 let sums = x[r].sums[block];
-                let (mut a, mut b) =
-                    (_mm256_set1_epi32(-zero * sums[0]), _mm256_set1_epi32(-zero * sums[1]));
+                let (mut a, mut b) = (_mm256_set1_epi32(-zero * sums[0]), _mm256_set1_epi32(-zero * sums[1]));
                 for v in 0..4 {
                     a = _mm256_add_epi32(a, products::<BITS>(codes[v], four(v)));
                     b = _mm256_add_epi32(b, products::<BITS>(codes[4 + v], four(4 + v)));

@@ -123,14 +123,15 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
         let codes = codes::<BITS>(&m.codes[cell * BITS..][..BITS]);
         let (first, second, least) = scales::<KIND>(m, cell);
         for r in 0..R {
+            let row = x[r].codes[block * BLOCK..].first_chunk().expect("whole blocks");
             let sums = x[r].sums[block];
             let (mut a, mut b) = (
                 _mm512_set1_epi32(-zero(BITS, KIND) * sums[0]),
                 _mm512_set1_epi32(-zero(BITS, KIND) * sums[1]),
             );
             for v in 0..4 {
-                a = _mm512_dpbusd_epi32(a, codes[v], four(&x[r], block, v));
-                b = _mm512_dpbusd_epi32(b, codes[4 + v], four(&x[r], block, 4 + v));
+                a = _mm512_dpbusd_epi32(a, codes[v], four(row, v));
+                b = _mm512_dpbusd_epi32(b, codes[4 + v], four(row, 4 + v));
             }
             let step = _mm512_set1_ps(x[r].scales[block]);
             let products = if KIND == SUPER_SIX {
@@ -148,8 +149,35 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
     values(y)
 }
 
-/// Rows that meet a group taken apart at a time: their sums, as integers and in f32, fill the registers.
+/// Rows that meet a group taken apart at a time: their sums, as integers and in f32, fill most of the registers.
 pub const TILE: usize = 8;
+
+/// A block of the columns of a tile of rows, in the order in which [`Apart::tile`] reads it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct TileBlock {
+    codes: [[i8; BLOCK]; TILE],
+    sums: [[i32; 2]; TILE],
+    scales: [f32; TILE],
+    totals: [f32; TILE],
+}
+
+/// The blocks of whole tiles of rows, tile by tile; rows that are left over are left out.
+pub fn tile_blocks(x: &[Row<'_>]) -> Vec<TileBlock> {
+    let (tiles, _) = x.as_chunks::<TILE>();
+    let block = |rows: &[Row<'_>; TILE], at: usize| TileBlock {
+        codes: rows.map(|row| *row.codes[at * BLOCK..].first_chunk().expect("whole blocks")),
+        sums: rows.map(|row| row.sums[at]),
+        scales: rows.map(|row| row.scales[at]),
+        totals: rows.map(|row| row.totals[at]),
+    };
+    let count = x.first().map_or(0, |row| row.scales.len());
+    let mut blocks = Vec::with_capacity(tiles.len() * count);
+    for rows in tiles {
+        blocks.extend((0..count).map(|at| block(rows, at)));
+    }
+    blocks
+}
 
 /// A group of weights taken apart, for more than one tile of rows: what [`group`] works out again for every few rows.
 #[derive(Debug, Default)]
@@ -175,52 +203,47 @@ impl Apart {
 
     /// The outputs of the group for a tile of rows: the sums of [`group`] in the same order, so that they are equal bit by bit.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub fn tile<const BITS: usize, const KIND: u8>(&self, x: &[Row<'_>; TILE]) -> [[f32; GROUP]; TILE] {
-        let (cells, zero) = (self.codes.len(), zero(BITS, KIND));
-        assert!(self.scales.len() == cells);
+    pub fn tile<const BITS: usize, const KIND: u8>(&self, x: &[TileBlock]) -> [[f32; GROUP]; TILE] {
+        let zero = zero(BITS, KIND);
+        assert!(x.len() == self.codes.len() && x.len() == self.scales.len());
         let mut y = [_mm512_setzero_ps(); TILE];
-        for r in 0..TILE {
-            assert!(x[r].codes.len() == cells * BLOCK && x[r].scales.len() == cells);
-            assert!(x[r].totals.len() == cells && x[r].sums.len() == cells);
-        }
-        for block in 0..cells {
-            let (codes, [first, second, least]) = (&self.codes[block], self.scales[block]);
+        for ((codes, [first, second, least]), x) in self.codes.iter().zip(&self.scales).zip(x) {
             let mut a = [_mm512_setzero_si512(); TILE];
             let mut products = [_mm512_setzero_ps(); TILE];
             if KIND == SUPER_SIX {
                 // The second half of the columns has scales of its own.
                 for r in 0..TILE {
-                    a[r] = _mm512_set1_epi32(-zero * x[r].sums[block][1]);
+                    a[r] = _mm512_set1_epi32(-zero * x.sums[r][1]);
                 }
                 for v in 4..8 {
                     for r in 0..TILE {
-                        a[r] = _mm512_dpbusd_epi32(a[r], codes[v], four(&x[r], block, v));
+                        a[r] = _mm512_dpbusd_epi32(a[r], codes[v], four(&x.codes[r], v));
                     }
                 }
                 for r in 0..TILE {
-                    products[r] = _mm512_mul_ps(second, _mm512_cvtepi32_ps(a[r]));
-                    a[r] = _mm512_set1_epi32(-zero * x[r].sums[block][0]);
+                    products[r] = _mm512_mul_ps(*second, _mm512_cvtepi32_ps(a[r]));
+                    a[r] = _mm512_set1_epi32(-zero * x.sums[r][0]);
                 }
             } else if zero != 0 {
                 for r in 0..TILE {
-                    a[r] = _mm512_set1_epi32(-zero * (x[r].sums[block][0] + x[r].sums[block][1]));
+                    a[r] = _mm512_set1_epi32(-zero * (x.sums[r][0] + x.sums[r][1]));
                 }
             }
             for v in 0..if KIND == SUPER_SIX { 4 } else { 8 } {
                 for r in 0..TILE {
-                    a[r] = _mm512_dpbusd_epi32(a[r], codes[v], four(&x[r], block, v));
+                    a[r] = _mm512_dpbusd_epi32(a[r], codes[v], four(&x.codes[r], v));
                 }
             }
             for r in 0..TILE {
                 let sum = _mm512_cvtepi32_ps(a[r]);
                 products[r] = if KIND == SUPER_SIX {
-                    _mm512_fmadd_ps(first, sum, products[r])
+                    _mm512_fmadd_ps(*first, sum, products[r])
                 } else {
-                    _mm512_mul_ps(first, sum)
+                    _mm512_mul_ps(*first, sum)
                 };
-                y[r] = _mm512_fmadd_ps(products[r], _mm512_set1_ps(x[r].scales[block]), y[r]);
+                y[r] = _mm512_fmadd_ps(products[r], _mm512_set1_ps(x.scales[r]), y[r]);
                 if KIND == LEAST || KIND == SUPER {
-                    y[r] = _mm512_fmadd_ps(least, _mm512_set1_ps(x[r].totals[block]), y[r]);
+                    y[r] = _mm512_fmadd_ps(*least, _mm512_set1_ps(x.totals[r]), y[r]);
                 }
             }
         }
@@ -231,8 +254,7 @@ impl Apart {
 /// Columns `4v..4v+4` of a block of a row, in every lane.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn four(x: &Row<'_>, block: usize, v: usize) -> __m512i {
-    let codes: &[i8; BLOCK] = x.codes[block * BLOCK..].first_chunk().expect("whole blocks");
+fn four(codes: &[i8; BLOCK], v: usize) -> __m512i {
     let at = |i| codes[4 * v + i] as u8;
     _mm512_set1_epi32(i32::from_le_bytes([at(0), at(1), at(2), at(3)]))
 }

@@ -8,7 +8,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use super::activation::Row;
+use super::activation::{Rounded, Row};
 use super::{BLOCK, GROUP, Matrix, Scales, dequantise};
 use crate::cpu::{self, Level};
 
@@ -56,11 +56,32 @@ impl Path {
 /// Rows from which on it pays to take a group of weights apart first.
 const MANY: usize = 16;
 
-/// Memory that groups use again.
-#[derive(Debug, Default)]
-pub(super) struct Space {
+/// What meets groups one after the other: rows, and memory that groups use again.
+#[derive(Debug)]
+pub(super) struct Side<'a> {
+    rows: Vec<Row<'a>>,
+    #[cfg(target_arch = "x86_64")]
+    tiles: Vec<avx512::TileBlock>,
     #[cfg(target_arch = "x86_64")]
     apart: avx512::Apart,
+}
+
+impl<'a> Side<'a> {
+    /// Puts rows in the order in which a path reads them.
+    pub fn new(path: Path, x: &'a Rounded) -> Self {
+        let rows: Vec<Row<'a>> = (0..x.rows()).map(|row| x.row(row)).collect();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let tiles = path == Path::Avx512Vnni && path.available() && rows.len() >= MANY;
+            let tiles = if tiles { avx512::tile_blocks(&rows) } else { Vec::new() };
+            Side { rows, tiles, apart: avx512::Apart::default() }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = path;
+            Side { rows }
+        }
+    }
 }
 
 /// Evaluates `$call` with the constants `$bits` and `$kind` of a format.
@@ -89,17 +110,15 @@ pub(super) fn group(
     path: Path,
     m: &Matrix,
     group: usize,
-    x: &[Row<'_>],
-    space: &mut Space,
+    x: &mut Side<'_>,
     mut store: impl FnMut(usize, &[f32; GROUP]),
 ) {
-    assert!(group < m.groups() && x.iter().all(|row| row.codes.len() == m.columns));
-    let mut row = 0;
+    assert!(group < m.groups() && x.rows.iter().all(|row| row.codes.len() == m.columns));
     #[cfg(target_arch = "x86_64")]
-    if path == Path::Avx512Vnni && path.available() && x.len() >= MANY {
-        row = tiles(m, group, x, space, &mut store);
-    }
-    let (fours, rest) = x[row..].as_chunks::<4>();
+    let mut row = tiles(m, group, x, &mut store);
+    #[cfg(not(target_arch = "x86_64"))]
+    let mut row = 0;
+    let (fours, rest) = x.rows[row..].as_chunks::<4>();
     for four in fours {
         for values in &some_rows(path, m, group, four) {
             store(row, values);
@@ -111,29 +130,25 @@ pub(super) fn group(
     }
 }
 
-/// Whole tiles of rows, with the group taken apart once; gives the first row that is left.
+/// The tiles of [`Side`], if there are any, with the group taken apart once; gives the first row that is left.
 #[cfg(target_arch = "x86_64")]
-fn tiles(
-    m: &Matrix,
-    group: usize,
-    x: &[Row<'_>],
-    space: &mut Space,
-    store: &mut impl FnMut(usize, &[f32; GROUP]),
-) -> usize {
-    let (tiles, rest) = x.as_chunks::<{ avx512::TILE }>();
-    let apart = &mut space.apart;
+fn tiles(m: &Matrix, group: usize, x: &mut Side<'_>, store: &mut impl FnMut(usize, &[f32; GROUP])) -> usize {
+    let Side { tiles, apart, .. } = x;
+    if tiles.is_empty() {
+        return 0;
+    }
     by_format!(m.format, BITS, KIND => {
-        // SAFETY: the caller has asked the CPU for the features of this path.
+        // SAFETY: there are tiles only where the CPU has the features of their path, see [`Side::new`].
         unsafe { apart.take::<BITS, KIND>(m, group) };
-        for (tile, rows) in tiles.iter().enumerate() {
+        for (tile, blocks) in tiles.chunks_exact(m.blocks()).enumerate() {
             // SAFETY: as above.
-            let values = unsafe { apart.tile::<BITS, KIND>(rows) };
+            let values = unsafe { apart.tile::<BITS, KIND>(blocks) };
             for (i, values) in values.iter().enumerate() {
                 store(tile * avx512::TILE + i, values);
             }
         }
     });
-    x.len() - rest.len()
+    tiles.len() / m.blocks() * avx512::TILE
 }
 
 fn some_rows<const R: usize>(path: Path, m: &Matrix, group: usize, x: &[Row<'_>; R]) -> [[f32; GROUP]; R] {
