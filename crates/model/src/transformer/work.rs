@@ -193,7 +193,7 @@ impl Scope<'_> {
         match (self.unpacked.and_then(|unpacked| unpacked.get(module, way)), way) {
             (Some(unpacked), _) => unpacked.factor(),
             (None, Way::Forward) => self.weights.linear(module).forward(),
-            (None, Way::Backward) => self.weights.linear(module).backward(),
+            (None, Way::Backward) => unreachable!("the way back meets weights that are unpacked"),
         }
     }
 

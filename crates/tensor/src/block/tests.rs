@@ -1,7 +1,8 @@
 //! Factors and panels in both formats.
 
 use super::*;
-use crate::pool::Pool;
+use crate::matmul::{Into, MatMut, Threads, matmul};
+use crate::pool::{Pool, Team};
 use underdog_testkit::{hashed_values, relative_error};
 
 /// Two terms, a column offset, an outer product of the result with a block of rows: what a layer does.

@@ -1,17 +1,19 @@
-//! A frozen linear weight and the pair of an adapter on top of it, in the forms that products want: the only place where a
-//! number format of weights is decided. Other formats for weights go here and nowhere else.
+//! A frozen linear weight and the pair of an adapter on top of it (`ready`), in the forms that products want: the only place where
+//! a number format of weights is decided. Other formats for weights go here and nowhere else. The weight as the output head is
+//! in `head`.
 
-use crate::lora::{Lora, Module, Pair};
+mod head;
+mod ready;
+
 use rayon::prelude::*;
-use std::ops::Range;
+pub use ready::{LayerPairs, ReadyLora, ReadyPair, Use};
 use std::sync::Arc;
 use underdog_eval::{Error, Kind, Result};
 use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
-use underdog_tensor::cross_entropy::{self, Head, Piece, argmax};
-use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
-use underdog_tensor::pool::{Pool, Team};
-use underdog_tensor::quantised::{self, Matrix, Product, activation::Rounded, panels};
+use underdog_tensor::matmul::{Mat, Threads};
+use underdog_tensor::pool::Pool;
+use underdog_tensor::quantised::{self, Matrix};
 
 /// Up to so many rows meet weights in blocks as 8-bit integers on any CPU.
 const FEW_ROWS: usize = 32;
@@ -75,6 +77,15 @@ impl Precision {
             Precision::Native => Format::F32,
         }
     }
+}
+
+/// Which way rows go through a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From input to output.
+    Forward,
+    /// Gradients, from output to input.
+    Backward,
 }
 
 /// A frozen weight `[output, input]` in the form that its products want.
@@ -150,24 +161,13 @@ impl Linear {
         }
     }
 
-    /// W `[output, input]`, for `dx = dy W`.
-    ///
-    /// # Panics
-    /// For a weight that lies otherwise: [`Linear::unpack`] gives it.
-    pub fn backward(&self) -> Factor<'_> {
-        match &self.weight {
-            Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input)),
-            Weight::Turned(_) | Weight::Bf16(_) | Weight::Blocks { .. } => {
-                unreachable!("many rows meet weights that are unpacked")
-            }
-        }
-    }
-
     /// Puts what many rows meet in one layer of one pass into `to`, where the weight lies otherwise: in blocks, in another format, or
     /// the other way round. Says whether it did; where not, the weight is ready as it is.
+    ///
+    /// # Panics
+    /// For a weight in f32 that was not [`Linear::turned`].
     pub fn unpack(&self, format: Format, way: Way, to: &mut Right) -> bool {
         let values = match &self.weight {
-            Weight::F32(_) if format == Format::F32 => return false,
             Weight::Bf16(_) if way == Way::Forward => return false,
             Weight::Bf16(packed) => {
                 if !matches!(to, Right::Bf16(_)) {
@@ -189,7 +189,7 @@ impl Linear {
                 }
                 turned(weight, self.input, self.output)
             }
-            Weight::F32(weight) => weight.clone(),
+            Weight::F32(_) => unreachable!("the weights of layers are turned"),
             Weight::Blocks { matrix, .. } => {
                 let mut values = vec![0.0; self.input * self.output];
                 let rows = quantised::GROUP * 4;
@@ -219,26 +219,6 @@ impl Linear {
             Weight::Blocks { matrix, .. } => matrix.rows(index..index + 1, to),
         }
     }
-
-    /// `hidden Wᵀ [T, output]` on all threads, row-major, with `hidden [T, input]`: the logits of rows that are decoded.
-    pub fn logits(&self, hidden: &[f32]) -> Vec<f32> {
-        let rows = hidden.len() / self.input;
-        let mut y = vec![0.0; rows * self.output];
-        let x = Mat::new(hidden, rows, self.input);
-        match &self.weight {
-            Weight::Blocks { matrix, pool } if meets_blocks(rows) => {
-                let x = Rounded::new(hidden, self.input);
-                quantised::products(Team::All(pool), &x, &mut [Product { weight: matrix, y: &mut y }]);
-            }
-            Weight::Blocks { matrix, .. } => panels::product(matrix, hidden, &mut y),
-            Weight::F32(_) | Weight::Turned(_) => {
-                let Factor::F32(weight) = self.forward() else { unreachable!("a weight in f32") };
-                matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight, Threads::All);
-            }
-            Weight::Bf16(packed) => amx::matmul(&mut y, Into::Set, x, packed),
-        }
-        y
-    }
 }
 
 /// The transpose of `from [rows, columns]`.
@@ -261,192 +241,6 @@ fn turn(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
             }
         }
     });
-}
-
-/// Rows whose logits are in memory at once, about, where only the best token is wanted.
-const BEST_ROWS: usize = 64;
-
-impl Linear {
-    /// The output with the largest value for each row of `x [N, input]`, the first of equals.
-    pub fn best(&self, x: &[f32]) -> Vec<u32> {
-        let rows = x.len() / self.input;
-        if let (Weight::Bf16(packed), true) = (&self.weight, rows > 0) {
-            return amx::best(Mat::new(x, rows, self.input), packed);
-        }
-        // Parts of equal size: a small one would take another way through weights in blocks.
-        let part = rows.div_ceil(rows.div_ceil(BEST_ROWS).max(1)).max(1);
-        let best = |part| {
-            let logits = self.logits(part);
-            logits.chunks_exact(self.output).map(|row| argmax(row) as u32).collect::<Vec<_>>()
-        };
-        x.chunks(part * self.input).flat_map(best).collect()
-    }
-}
-
-/// A linear product can be the output head.
-impl Head for Linear {
-    fn width(&self) -> usize {
-        self.input
-    }
-
-    fn vocab(&self) -> usize {
-        self.output
-    }
-
-    fn format(&self) -> Format {
-        match &self.weight {
-            Weight::F32(_) | Weight::Turned(_) => Format::F32,
-            Weight::Bf16(_) => Format::Bf16,
-            Weight::Blocks { .. } if amx::available() => Format::Bf16,
-            Weight::Blocks { .. } => Format::F32,
-        }
-    }
-
-    fn piece<'a>(&'a self, range: Range<usize>, unpacked: &'a mut cross_entropy::Unpacked) -> Piece<'a> {
-        let (rows, width) = (range.len(), self.input);
-        let cross_entropy::Unpacked { values, forward, backward } = unpacked;
-        match &self.weight {
-            Weight::Turned(_) => unreachable!("the weights of layers are turned, a head is not"),
-            Weight::F32(weight) => Piece {
-                forward: (self.forward(), range.start),
-                backward: Factor::F32(Mat::new(&weight[range.start * width..range.end * width], rows, width)),
-            },
-            Weight::Bf16(packed) => {
-                if let Right::Bf16(backward) = backward {
-                    packed.transpose_into(range.clone(), backward, Threads::One);
-                }
-                Piece { forward: (Factor::Bf16(packed), range.start), backward: backward.factor() }
-            }
-            Weight::Blocks { matrix, .. } => {
-                values.resize(rows * width, 0.0);
-                matrix.rows(range, values);
-                let format = Head::format(self);
-                *forward = Right::of_transposed(format, std::mem::take(values), width, rows, 1.0);
-                *backward = match &*forward {
-                    Right::F32 { values, .. } => Right::plain(format, values, rows, width, 1.0),
-                    Right::Bf16(packed) => {
-                        let mut back = Packed::default();
-                        packed.transpose_into(0..rows, &mut back, Threads::One);
-                        Right::Bf16(back)
-                    }
-                };
-                Piece { forward: (forward.factor(), 0), backward: backward.factor() }
-            }
-        }
-    }
-
-    fn row(&self, token: usize, to: &mut [f32]) {
-        Linear::row(self, token, to);
-    }
-}
-
-/// Which way rows go through a weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// From input to output.
-    Forward,
-    /// Gradients, from output to input.
-    Backward,
-}
-
-/// What an adapter is made ready for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Forward passes only.
-    Forward,
-    /// Forward and backward passes.
-    Training,
-}
-
-/// The pair of one product in the forms that products want.
-#[derive(Debug)]
-pub struct ReadyPair {
-    /// scale · Aᵀ `[input, rank]`: rows to low rank.
-    pub down: Right,
-    /// Bᵀ `[rank, output]`: low rank to the product's output.
-    pub up: Right,
-    /// scale · B `[output, rank]` and A `[rank, input]`, for the way back.
-    pub back: Option<(Right, Right)>,
-    /// Rank of the pair.
-    pub rank: usize,
-    /// First value of A in the adapter's flat vector.
-    pub start: usize,
-}
-
-/// The pairs of one layer, in the order of [`Module::ALL`].
-pub type LayerPairs = [Option<ReadyPair>; 7];
-
-/// An adapter's values, packed for a pass: made once for each step or for each adapter that is used.
-#[derive(Debug)]
-pub struct ReadyLora {
-    /// One list of layers for each format that passes may take.
-    formats: Vec<(Format, Vec<LayerPairs>)>,
-}
-
-impl ReadyLora {
-    /// Packs all pairs of `lora`, for a model of `layers` layers.
-    pub fn new(lora: &Lora, layers: usize, precision: Precision, purpose: Use) -> Self {
-        let mut formats = vec![precision.format()];
-        if precision == Precision::Native && purpose == Use::Forward {
-            // Few rows go another way than many.
-            formats.push(Format::F32);
-            formats.dedup();
-        }
-        let empty = |format| {
-            let layer = |layer| Module::ALL.map(|module| empty_pair(lora, layer, module, format, purpose));
-            (format, (0..layers).map(layer).collect())
-        };
-        let mut ready = ReadyLora { formats: formats.into_iter().map(empty).collect() };
-        ready.set(lora);
-        ready
-    }
-
-    /// Packs other values of the same adapter, or of one that looks like it, in place of those that were there.
-    ///
-    /// # Panics
-    /// When `lora` lacks a pair.
-    pub fn set(&mut self, lora: &Lora) {
-        for (_, layers) in &mut self.formats {
-            layers.par_iter_mut().enumerate().for_each(|(layer, pairs)| {
-                for (module, pair) in Module::ALL.into_iter().zip(pairs) {
-                    if let Some(pair) = pair {
-                        pair.set(lora.pair(layer, module).expect("adapters that look alike"));
-                    }
-                }
-            });
-        }
-    }
-
-    /// The pairs of a layer in a format.
-    ///
-    /// # Panics
-    /// When the adapter is not ready for it.
-    pub fn layer(&self, index: usize, format: Format) -> &LayerPairs {
-        let found = self.formats.iter().find(|(of, _)| *of == format);
-        &found.expect("an adapter is made ready for the formats of its model").1[index]
-    }
-}
-
-impl ReadyPair {
-    fn set(&mut self, pair: Pair<'_>) {
-        let rank = self.rank;
-        let (input, output) = (pair.a.len() / rank, pair.b.len() / rank);
-        let (a, b) = (Mat::new(pair.a, rank, input), Mat::new(pair.b, output, rank));
-        self.down.set(a.t(), pair.scale);
-        self.up.set(b.t(), 1.0);
-        if let Some((up, down)) = &mut self.back {
-            up.set(b, pair.scale);
-            down.set(a, 1.0);
-        }
-    }
-}
-
-/// A pair without values.
-fn empty_pair(lora: &Lora, layer: usize, module: Module, format: Format, purpose: Use) -> Option<ReadyPair> {
-    let start = lora.pair(layer, module)?.start;
-    let new = || Right::new(format);
-    let back = (purpose == Use::Training).then(|| (new(), new()));
-    Some(ReadyPair { down: new(), up: new(), back, rank: lora.config().rank, start })
 }
 
 #[cfg(test)]
