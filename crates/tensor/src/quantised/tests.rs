@@ -2,6 +2,7 @@
 //! blocks mean against the formats' definitions, which `underdog-model` tests against the reference implementation.
 
 use super::*;
+use crate::cpu::Level;
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use crate::pool::Pool;
 use underdog_testkit::{hashed_values, relative_error};
@@ -185,4 +186,15 @@ fn a_row_gives_the_same_bits_alone_and_among_many() {
             assert!(alone == product(&x), "{format:?} {path:?}");
         }
     }
+}
+
+#[test]
+fn the_best_path_is_one_that_the_switch_allows() {
+    // The tests run with the switch at each of its steps.
+    let level = match Path::best() {
+        Path::Avx512Vnni => Level::Avx512,
+        Path::Avx2 => Level::Avx2,
+        Path::Portable => Level::Portable,
+    };
+    assert!(level <= crate::cpu::allowed(), "{level:?}");
 }
