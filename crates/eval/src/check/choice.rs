@@ -139,6 +139,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn the_letters_of_the_options_are_the_labels_to_choose_from() {
+        let spec = ChoiceSpec { name: "c".into(), options: 3, by: By::Letter };
+        let labels = crate::check::CheckSpec::Choice(spec).labels().unwrap();
+        assert_eq!(labels, ["A", "B", "C"]);
+    }
+
+    #[test]
     fn letters_are_read_by_the_rules() {
         let check = Choice::new(&ChoiceSpec { name: "c".into(), options: 4, by: By::Letter }).unwrap();
         for right in [
