@@ -202,7 +202,7 @@ pub fn products_on(path: Path, team: Team<'_>, x: &Rounded, products: &mut [Prod
     let weights = products.iter().map(|p| p.weight).collect::<Vec<_>>();
     let total = starts[products.len()];
     let groups = |mine: Range<usize>| {
-        let mut x = kernel::Side::new(path, x);
+        let mut x = kernel::Inputs::new(path, x);
         for (index, weight) in weights.iter().enumerate() {
             let (from, to) = (mine.start.max(starts[index]), mine.end.min(starts[index + 1]));
             let target = &targets[index];

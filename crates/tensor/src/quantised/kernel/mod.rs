@@ -1,4 +1,5 @@
-//! One group of 16 outputs against rows of 8-bit integers, compiled for what the CPU has.
+//! One group of 16 outputs against rows of 8-bit integers, compiled for what the CPU has. Few rows meet it as it lies; many, with 512 bits,
+//! in tiles after it was taken apart once.
 //!
 //! Every path computes the same integer sums and adds the blocks in the same order in f32; they differ in how products and
 //! sums in f32 are fused. The portable path is the safe reference of the others.
@@ -58,7 +59,7 @@ const MANY: usize = 16;
 
 /// What meets groups one after the other: rows, and memory that groups use again.
 #[derive(Debug)]
-pub(super) struct Side<'a> {
+pub(super) struct Inputs<'a> {
     rows: Vec<Row<'a>>,
     #[cfg(target_arch = "x86_64")]
     tiles: Vec<avx512::TileBlock>,
@@ -66,7 +67,7 @@ pub(super) struct Side<'a> {
     apart: avx512::Apart,
 }
 
-impl<'a> Side<'a> {
+impl<'a> Inputs<'a> {
     /// Puts rows in the order in which a path reads them.
     pub fn new(path: Path, x: &'a Rounded) -> Self {
         let rows: Vec<Row<'a>> = (0..x.rows()).map(|row| x.row(row)).collect();
@@ -74,12 +75,12 @@ impl<'a> Side<'a> {
         {
             let tiles = path == Path::Avx512Vnni && path.available() && rows.len() >= MANY;
             let tiles = if tiles { avx512::tile_blocks(&rows) } else { Vec::new() };
-            Side { rows, tiles, apart: avx512::Apart::default() }
+            Inputs { rows, tiles, apart: avx512::Apart::default() }
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
             let _ = path;
-            Side { rows }
+            Inputs { rows }
         }
     }
 }
@@ -110,7 +111,7 @@ pub(super) fn group(
     path: Path,
     m: &Matrix,
     group: usize,
-    x: &mut Side<'_>,
+    x: &mut Inputs<'_>,
     mut store: impl FnMut(usize, &[f32; GROUP]),
 ) {
     assert!(group < m.groups() && x.rows.iter().all(|row| row.codes.len() == m.columns));
@@ -130,15 +131,20 @@ pub(super) fn group(
     }
 }
 
-/// The tiles of [`Side`], if there are any, with the group taken apart once; gives the first row that is left.
+/// The tiles of [`Inputs`], if there are any, with the group taken apart once; gives the first row that is left.
 #[cfg(target_arch = "x86_64")]
-fn tiles(m: &Matrix, group: usize, x: &mut Side<'_>, store: &mut impl FnMut(usize, &[f32; GROUP])) -> usize {
-    let Side { tiles, apart, .. } = x;
+fn tiles(
+    m: &Matrix,
+    group: usize,
+    x: &mut Inputs<'_>,
+    store: &mut impl FnMut(usize, &[f32; GROUP]),
+) -> usize {
+    let Inputs { tiles, apart, .. } = x;
     if tiles.is_empty() {
         return 0;
     }
     by_format!(m.format, BITS, KIND => {
-        // SAFETY: there are tiles only where the CPU has the features of their path, see [`Side::new`].
+        // SAFETY: there are tiles only where the CPU has the features of their path, see [`Inputs::new`].
         unsafe { apart.take::<BITS, KIND>(m, group) };
         for (tile, blocks) in tiles.chunks_exact(m.blocks()).enumerate() {
             // SAFETY: as above.
