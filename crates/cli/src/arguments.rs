@@ -178,7 +178,7 @@ pub struct EvalArguments {
     /// Choose among the labels of the training rows by their log-probability after the prompt: log-prob (a token on average) or log-prob-sum.
     #[arg(long, value_name = "HOW", conflicts_with = "constrain")]
     pub choose: Option<String>,
-    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
+    /// Number format in which the weights are multiplied: auto (bf16 where that is faster: AMX, AVX-512, AVX2), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
     /// Seed of --limit, of the intervals and of drawn tokens.
@@ -259,7 +259,7 @@ pub struct ChatArguments {
     /// Put what is typed into the prompt of a task, as in training.
     #[arg(long, value_name = "TASK", conflicts_with = "system")]
     pub task: Option<PathBuf>,
-    /// Number format in which the weights are multiplied: auto (bf16 where the CPU has AMX), f32, bf16 or native (blocks as the file has them).
+    /// Number format in which the weights are multiplied: auto (bf16 where that is faster: AMX, AVX-512, AVX2), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,
     /// At most so many new tokens an answer.

@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         Err(error) => return arguments_error(&error),
     };
     let output = Output { json: arguments.json };
-    if arguments.verb.computes() && underdog_tensor::amx::state() == underdog_tensor::amx::State::Refused {
+    if arguments.verb.computes() && underdog_tensor::tiles::state() == underdog_tensor::tiles::State::Refused
+    {
         output.say(
             "note: the kernel refuses this process the AMX registers; it computes without them, and slower",
         );

@@ -2,17 +2,18 @@
 //! threads, each a block at a time. Rows in bf16 lie ready in the one figure, as a norm leaves them; in the other they come in f32 and
 //! are rounded and packed first. Prints one JSON object: `cargo xtask bench matmul` keeps it.
 //!
-//! An argument is the number of threads; without one it is one a core.
+//! The first argument is the number of threads, without one it is one a core; the second is `f32` or `bf16`, without it what is
+//! fastest here.
 
 #![allow(clippy::print_stdout, reason = "a program to be run by hand and by xtask")]
 
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
-use underdog_tensor::amx;
 use underdog_tensor::block::{Format, Panels, Right, Rows};
 use underdog_tensor::ceilings::bf16_product;
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::{Pool, Team};
+use underdog_tensor::tiles;
 
 /// Rows of a step's parts.
 const ROWS: [usize; 3] = [256, 1024, 2048];
@@ -28,7 +29,12 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(cores);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-    let format = if amx::available() { Format::Bf16 } else { Format::F32 };
+    let format = match std::env::args().nth(2).as_deref() {
+        Some("f32") => Format::F32,
+        Some("bf16") => Format::Bf16,
+        _ if tiles::amx_available() => Format::Bf16,
+        _ => Format::F32,
+    };
     let ceiling = bf16_product(&Pool::new(threads), Duration::from_millis(400));
     let mut lines = Vec::new();
     for rows in ROWS {
@@ -36,14 +42,14 @@ fn main() {
             let ([seconds, packing], error) = pool.install(|| measure(format, rows, k, n));
             let rate = |seconds: f64| 2.0 * (rows * k * n) as f64 / seconds / 1e9;
             let (rate, with_packing) = (rate(seconds[0]), rate(packing[0]));
-            let share = ceiling.map_or("null".into(), |c| format!("{:.3}", rate * 1e9 / c));
+            let share = format!("{:.3}", rate * 1e9 / ceiling);
             lines.push(format!(
                 "{{\"rows\":{rows},\"k\":{k},\"n\":{n},\"gflop_per_s\":{rate:.1},\"share_of_ceiling\":{share},\
                  \"gflop_per_s_from_f32\":{with_packing:.1},\"error\":{error:.2e},\"seconds\":{seconds:?}}}"
             ));
         }
     }
-    let ceiling = ceiling.map_or("null".into(), |c| format!("{:.1}", c / 1e9));
+    let ceiling = format!("{:.1}", ceiling / 1e9);
     println!(
         "{{\"format\":\"{format:?}\",\"threads\":{threads},\"ceiling_gflop_per_s\":{ceiling},\"shapes\":[{}]}}",
         lines.join(",")

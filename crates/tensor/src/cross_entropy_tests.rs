@@ -1,8 +1,8 @@
 //! The definition, gradients and certain targets, in both formats.
 
 use super::*;
-use crate::amx::{self, Packed};
 use crate::matmul::{Mat, Threads};
+use crate::tiles::Packed;
 use underdog_testkit::{assert_gradient, hashed_values, relative_error};
 
 /// A head with a row-major weight `[V, C]`.
@@ -100,10 +100,6 @@ fn log_probs_and_their_gradient_follow_the_definition() {
 /// of the weight is rounded away.
 #[test]
 fn in_bf16_results_stay_close_to_f32_even_for_certain_targets() {
-    if !amx::available() {
-        println!("this machine has no AMX: bf16 is not run here");
-        return;
-    }
     let (n, c, v) = (70, 64, 2_500);
     let round =
         |x: Vec<f32>| x.iter().map(|&x| crate::bf16::widen(crate::bf16::round(x))).collect::<Vec<_>>();

@@ -6,7 +6,6 @@
 
 pub mod activation;
 pub mod aligned;
-pub mod amx;
 pub mod attention;
 pub mod attention_rows;
 pub mod bf16;
@@ -25,3 +24,4 @@ pub mod norm;
 pub mod pool;
 pub mod quantised;
 pub mod rope;
+pub mod tiles;

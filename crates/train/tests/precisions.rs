@@ -10,7 +10,6 @@ use underdog_model::catalogue::Cache;
 use underdog_model::language_model::LanguageModel;
 use underdog_model::linear::Precision;
 use underdog_model::reference::Reference;
-use underdog_tensor::amx;
 use underdog_train::data::{Learned, Row, tokenize};
 use underdog_train::metrics;
 use underdog_train::recipe::Recipe;
@@ -57,9 +56,6 @@ fn the_loss_of_every_fast_path_stays_within_one_per_cent_of_f32() {
     let want = curve(&base, Precision::F32);
     assert!(want.last() < want.first().map(|first| first * 0.9).as_ref(), "it learns: {want:?}");
     for precision in [Precision::Bf16, Precision::Native] {
-        if precision == Precision::Bf16 && !amx::available() {
-            continue;
-        }
         let got = curve(&base, precision);
         let far = got.iter().zip(&want).fold(0.0f64, |far, (a, b)| far.max((a / b - 1.0).abs()));
         eprintln!("{precision:?}: {:.3} % from f32 at most", 100.0 * far);

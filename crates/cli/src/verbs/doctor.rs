@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::time::Duration;
 use underdog_eval::Result;
 use underdog_tensor::pool::Pool;
-use underdog_tensor::{amx, ceilings, cpu, quantised};
+use underdog_tensor::{ceilings, cpu, quantised, tiles};
 
 /// Time for one ceiling.
 const TIME: Duration = Duration::from_millis(400);
@@ -24,8 +24,7 @@ struct Findings {
     quantised_path: String,
     amx_bf16: bool,
     f32_gflop_per_s: f64,
-    /// `None` without AMX.
-    bf16_gflop_per_s: Option<f64>,
+    bf16_gflop_per_s: f64,
     read_gb_per_s_one_thread: f64,
     read_gb_per_s: f64,
     /// The same from a buffer of the size of a small model, which large caches hold.
@@ -41,9 +40,9 @@ pub fn run(output: &Output) -> Result<()> {
         threads: pool.threads(),
         vectors: format!("{:?}", cpu::best()).to_lowercase(),
         quantised_path: format!("{:?}", quantised::Path::best()).to_lowercase(),
-        amx_bf16: amx::available(),
+        amx_bf16: tiles::amx_available(),
         f32_gflop_per_s: ceilings::f32_product(TIME) / 1e9,
-        bf16_gflop_per_s: ceilings::bf16_product(&pool, TIME).map(|rate| rate / 1e9),
+        bf16_gflop_per_s: ceilings::bf16_product(&pool, TIME) / 1e9,
         read_gb_per_s_one_thread: rate(&Pool::new(1), BYTES),
         read_gb_per_s: rate(&pool, BYTES),
         read_gb_per_s_from_100_mb: rate(&pool, 100_000_000),
@@ -52,22 +51,21 @@ pub fn run(output: &Output) -> Result<()> {
 }
 
 fn text(found: &Findings) -> String {
-    let bf16 = match found.bf16_gflop_per_s {
-        Some(rate) => format!("{rate:.0} GFLOP/s on AMX tiles, packed factors in cache"),
-        None if amx::state() == amx::State::Refused => {
-            "- (the kernel refuses this process the AMX registers)".into()
-        }
-        None => "- (this CPU has no AMX)".into(),
+    let bf16 = match tiles::state() {
+        tiles::State::Ready => "in AMX tiles",
+        tiles::State::Refused => "in vectors, as the kernel refuses this process the AMX registers",
+        tiles::State::Absent => "in vectors, as this CPU has no AMX",
     };
     format!(
         "{}\n  threads            {}\n  vectors            {}\n  quantised weights  {}\n  f32 products       {:.0} \
-         GFLOP/s\n  bf16 products      {bf16}\n  memory, 1 thread   {:.1} GB/s\n  memory             {:.1} GB/s\n  \
+         GFLOP/s\n  bf16 products      {:.0} GFLOP/s {bf16}, packed factors in cache\n  memory, 1 thread   {:.1} GB/s\n  memory             {:.1} GB/s\n  \
          memory, 100 MB     {:.1} GB/s (a large cache may serve it)",
         found.machine,
         found.threads,
         found.vectors,
         found.quantised_path,
         found.f32_gflop_per_s,
+        found.bf16_gflop_per_s,
         found.read_gb_per_s_one_thread,
         found.read_gb_per_s,
         found.read_gb_per_s_from_100_mb,

@@ -48,14 +48,15 @@ fn tiles_that_the_system_refuses_are_done_without_with_one_line_of_notice() {
     assert_eq!(notice(&done.stderr), usize::from(has_tiles && !held_back), "{}", done.stderr);
     let mut command = home.command("doctor --json");
     let doctor = home.end(home.start(command.env("UNDERDOG_AMX_REFUSED", "1"))).json();
-    assert_eq!((&doctor["amx_bf16"], &doctor["bf16_gflop_per_s"]), (&Value::Bool(false), &Value::Null));
+    assert_eq!(doctor["amx_bf16"], Value::Bool(false));
+    assert!(doctor["bf16_gflop_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{doctor}");
     assert_eq!(notice(&with("0").stderr), 0);
 }
 
 #[test]
 fn a_thread_count_gives_the_same_bytes_twice_and_another_count_the_same_up_to_rounding() {
     let home = Home::new();
-    for precision in ["f32", "auto"] {
+    for precision in ["f32", "bf16"] {
         let mut losses: Vec<Vec<f64>> = Vec::new();
         for threads in [1, 2, 5] {
             let adapter = |again: &str| {

@@ -3,12 +3,12 @@
 
 use super::{Linear, Weight, meets_blocks};
 use std::ops::Range;
-use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
 use underdog_tensor::cross_entropy::{self, Head, Piece, argmax};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::Team;
 use underdog_tensor::quantised::{self, Product, activation::Rounded, panels};
+use underdog_tensor::tiles::{self, Packed};
 
 /// Rows whose logits are in memory at once, about, where only the best token is wanted.
 const BEST_ROWS: usize = 64;
@@ -29,7 +29,7 @@ impl Linear {
                 let Factor::F32(weight) = self.forward() else { unreachable!("a weight in f32") };
                 matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight, Threads::All);
             }
-            Weight::Bf16(packed) => amx::matmul(&mut y, Into::Set, x, packed),
+            Weight::Bf16(packed) => tiles::matmul(&mut y, Into::Set, x, packed),
         }
         y
     }
@@ -38,7 +38,7 @@ impl Linear {
     pub fn best(&self, x: &[f32]) -> Vec<u32> {
         let rows = x.len() / self.input;
         if let (Weight::Bf16(packed), true) = (&self.weight, rows > 0) {
-            return amx::best(Mat::new(x, rows, self.input), packed);
+            return tiles::best(Mat::new(x, rows, self.input), packed);
         }
         // Parts of equal size: a small one would take another way through weights in blocks.
         let part = rows.div_ceil(rows.div_ceil(BEST_ROWS).max(1)).max(1);
@@ -64,7 +64,7 @@ impl Head for Linear {
         match &self.weight {
             Weight::F32(_) | Weight::Turned(_) => Format::F32,
             Weight::Bf16(_) => Format::Bf16,
-            Weight::Blocks { .. } if amx::available() => Format::Bf16,
+            Weight::Blocks { .. } if tiles::accelerated() => Format::Bf16,
             Weight::Blocks { .. } => Format::F32,
         }
     }

@@ -9,11 +9,11 @@ use rayon::prelude::*;
 pub use ready::{LayerPairs, ReadyLora, ReadyPair, Use};
 use std::sync::Arc;
 use underdog_eval::{Error, Kind, Result};
-use underdog_tensor::amx::{self, Packed};
 use underdog_tensor::block::{Factor, Format, Right};
 use underdog_tensor::matmul::{Mat, Threads};
 use underdog_tensor::pool::Pool;
 use underdog_tensor::quantised::{self, Matrix};
+use underdog_tensor::tiles::{self, Packed};
 
 /// Up to so many rows meet weights in blocks as 8-bit integers on any CPU.
 const FEW_ROWS: usize = 32;
@@ -21,7 +21,7 @@ const FEW_ROWS: usize = 32;
 /// Whether so many rows meet weights in blocks as they are. Many do where the CPU multiplies 8-bit integers faster than anything
 /// else it has.
 pub fn meets_blocks(rows: usize) -> bool {
-    rows <= FEW_ROWS || (quantised::Path::best() == quantised::Path::Avx512Vnni && !amx::available())
+    rows <= FEW_ROWS || (quantised::Path::best() == quantised::Path::Avx512Vnni && !tiles::amx_available())
 }
 
 /// The number format in which frozen weights are multiplied.
@@ -30,29 +30,27 @@ pub enum Precision {
     /// f32 throughout.
     F32,
     /// Both factors of every product are rounded to bf16, products are exact and sums are f32; what a training step keeps is
-    /// rounded too. The adapter's values, its gradient and the residual stream stay f32. Needs AMX.
+    /// rounded too. The adapter's values, its gradient and the residual stream stay f32. Tiles of AMX
+    /// multiply it fastest.
     Bf16,
     /// Weights stay in the blocks that the file has. Rows that are read or decoded are rounded to 8-bit integers per 32 values,
     /// many rows only where that is fastest ([`meets_blocks`]); else, and in training, they meet weights that are dequantised a
-    /// layer at a time, in bf16 where the CPU has AMX and in f32 elsewhere. Weights that are not in blocks are f32.
+    /// layer at a time, in the format that `auto` stands for. Weights that are not in blocks are f32.
     Native,
 }
 
 impl Precision {
-    /// Parses `f32`, `bf16`, `native` or `auto`, which is bf16 where the CPU has AMX and f32 elsewhere.
+    /// Parses `f32`, `bf16`, `native` or `auto`, which is bf16 where that is faster ([`tiles::accelerated`]) and f32 elsewhere.
     ///
     /// # Errors
-    /// Any other text, or `bf16` on a CPU without AMX.
+    /// Any other text.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "f32" => Ok(Precision::F32),
             "native" => Ok(Precision::Native),
-            "auto" if !amx::available() => Ok(Precision::F32),
-            "auto" => Ok(Precision::Bf16),
-            "bf16" if amx::available() => Ok(Precision::Bf16),
-            "bf16" => Err(Error::new(Kind::Usage, "precision bf16 needs a CPU with AMX")
-                .found("a CPU or a kernel without it")
-                .hint("use auto or f32")),
+            "auto" if tiles::accelerated() => Ok(Precision::Bf16),
+            "auto" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
             other => Err(Error::new(Kind::Usage, "precision")
                 .expected("auto, f32, bf16 or native")
                 .found(format!("`{other}`"))),
@@ -73,7 +71,7 @@ impl Precision {
         match self {
             Precision::F32 => Format::F32,
             Precision::Bf16 => Format::Bf16,
-            Precision::Native if amx::available() => Format::Bf16,
+            Precision::Native if tiles::accelerated() => Format::Bf16,
             Precision::Native => Format::F32,
         }
     }

@@ -1,7 +1,7 @@
 //! A block of rows on its way through a layer: as the left factor of products with frozen weights ([`Rows`]), as the right
 //! factor of the products that give an adapter's gradient ([`Right`]), and as the f32 result of a product ([`Panels`]).
 //!
-//! The same calls work in f32 (through `gemm`) and in bf16 (on AMX tiles); sums are f32 in both. A block is small enough to stay in
+//! The same calls work in f32 (through `gemm`) and in bf16 (`tiles`); sums are f32 in both. A block is small enough to stay in
 //! a core's cache from one product to the next. Products themselves are in `product`. What this module leaves to others: which
 //! products a layer is made of (`model`).
 
@@ -10,9 +10,9 @@ mod product;
 pub use product::products_in_blocks;
 
 use crate::aligned::Aligned;
-use crate::amx::{self, Left, Packed};
 use crate::matmul::Mat;
 use crate::quantised::{Matrix, activation::Rounded};
+use crate::tiles::{self, Left, Packed};
 use std::sync::OnceLock;
 
 /// The number format of both factors of a product.
@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 pub enum Format {
     /// f32.
     F32,
-    /// bf16 on AMX tiles; only where [`amx::available`].
+    /// bf16, as tiles.
     Bf16,
 }
 
@@ -75,7 +75,7 @@ impl Rows {
 
     /// Puts all rows of a product from column `start` on.
     pub fn put_panels(&mut self, start: usize, panels: &Panels) {
-        if let (Rows::Bf16(left), true) = (&mut *self, panels.n.is_multiple_of(amx::BLOCK)) {
+        if let (Rows::Bf16(left), true) = (&mut *self, panels.n.is_multiple_of(tiles::BLOCK)) {
             let size = panels.width * panels.height;
             let each = panels.values.chunks_exact(size).enumerate();
             return each.for_each(|(p, panel)| left.put_panel(start + p * panels.width, panel));
@@ -208,8 +208,8 @@ impl Right {
     /// Puts all rows of a product from column `start` on.
     pub fn put_panels(&mut self, start: usize, panels: &Panels) {
         let mut done = 0;
-        if let (Right::Bf16(packed), true) = (&mut *self, panels.n.is_multiple_of(amx::BLOCK)) {
-            done = panels.rows - panels.rows % amx::BLOCK;
+        if let (Right::Bf16(packed), true) = (&mut *self, panels.n.is_multiple_of(tiles::BLOCK)) {
+            done = panels.rows - panels.rows % tiles::BLOCK;
             let size = panels.width * panels.height;
             for (p, panel) in panels.values.chunks_exact(size).enumerate() {
                 packed.put_panel(start + p * panels.width, &panel[..done * panels.width]);
@@ -271,7 +271,7 @@ impl Panels {
     pub fn reset(&mut self, format: Format, rows: usize, n: usize) {
         let (width, height) = match format {
             Format::F32 => (n, rows),
-            Format::Bf16 => (amx::BLOCK, rows.next_multiple_of(amx::BLOCK)),
+            Format::Bf16 => (tiles::BLOCK, rows.next_multiple_of(tiles::BLOCK)),
         };
         (self.rows, self.n, self.width, self.height) = (rows, n, width, height);
         self.values.resize(n.div_ceil(width.max(1)) * width * height);

@@ -1,10 +1,10 @@
 //! Products of factors: sums of terms into panels, and several weights in blocks that meet the same rows.
 
 use super::{Factor, Panels, Rows};
-use crate::amx;
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use crate::pool::Team;
 use crate::quantised::{self, Product, activation::Rounded};
+use crate::tiles;
 
 impl Panels {
     /// `self = Σ a · b` or `self += Σ a · b` over the terms, for the columns of the right factors from `column` on (a multiple
@@ -57,11 +57,11 @@ impl Panels {
             (Rows::Bf16(a), Factor::Bf16(b)) => (a, b),
             _ => unreachable!("one format a product"),
         };
-        let mut pairs = [pair(&terms[0]); amx::TERMS];
+        let mut pairs = [pair(&terms[0]); tiles::TERMS];
         pairs.iter_mut().zip(terms).for_each(|(to, term)| *to = pair(term));
         let pairs = &pairs[..terms.len()];
         let (width, size) = (self.width, self.width * self.height);
-        let one = |(i, c): (usize, &mut [f32])| amx::panel(c, width, into, column + i * width, pairs);
+        let one = |(i, c): (usize, &mut [f32])| tiles::panel(c, width, into, column + i * width, pairs);
         match team {
             Team::One => self.values.chunks_exact_mut(size).enumerate().for_each(one),
             Team::All(pool) => {

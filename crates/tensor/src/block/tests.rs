@@ -9,7 +9,7 @@ use underdog_testkit::{hashed_values, relative_error};
 #[test]
 fn products_and_outer_products_follow_the_f32_reference_in_every_format() {
     let formats = [Format::F32, Format::Bf16];
-    for format in formats.into_iter().filter(|f| *f == Format::F32 || amx::available()) {
+    for format in formats {
         let tolerance = if format == Format::F32 { 1e-6 } else { 1e-2 };
         for (m, k, n, r) in [(70, 96, 160, 3), (33, 64, 64, 16), (1, 40, 32, 8)] {
             let (x, w) = (hashed_values(5, 0, m * k, 1.0), hashed_values(5, 1, n * k, 1.0));

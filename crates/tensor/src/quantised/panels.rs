@@ -1,9 +1,9 @@
-//! Products of many rows with quantised weights: a panel of weights at a time becomes f32, or bf16 on tiles, and is
+//! Products of many rows with quantised weights: a panel of weights at a time becomes f32, or bf16 in tiles, and is
 //! multiplied as any other weight. The panel is all that is held beside the blocks.
 
 use super::{GROUP, Matrix};
-use crate::amx::{self, Packed};
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
+use crate::tiles::{self, Packed};
 use rayon::prelude::*;
 
 /// Values of a panel at most: 4 MiB in f32.
@@ -25,7 +25,7 @@ fn panels(m: &Matrix, mut f: impl FnMut(usize, usize, &[f32])) {
     }
 }
 
-/// `y = x Wᵀ`, with `x [T, input]` and `y [T, output]`: in bf16 where the CPU has AMX, in f32 elsewhere.
+/// `y = x Wᵀ`, with `x [T, input]` and `y [T, output]`: in bf16 where that is faster ([`tiles::accelerated`]), in f32 elsewhere.
 ///
 /// # Panics
 /// When shapes do not fit.
@@ -37,14 +37,14 @@ pub fn product(m: &Matrix, x: &[f32], y: &mut [f32]) {
     let mut part = Vec::new();
     panels(m, |first, count, panel| {
         let panel = Mat::new(panel, count, input);
-        if !amx::available() {
+        if !tiles::accelerated() {
             let y = MatMut::strided(&mut y[first..], rows, count, output);
             matmul(y, Into::Set, 1.0, x, panel.t(), Threads::All);
         } else if count == output {
-            amx::matmul(y, Into::Set, x, &Packed::pack(panel.t()));
+            tiles::matmul(y, Into::Set, x, &Packed::pack(panel.t()));
         } else {
             part.resize(rows * count, 0.0);
-            amx::matmul(&mut part, Into::Set, x, &Packed::pack(panel.t()));
+            tiles::matmul(&mut part, Into::Set, x, &Packed::pack(panel.t()));
             for (y, part) in y.chunks_exact_mut(output).zip(part.chunks_exact(count)) {
                 y[first..first + count].copy_from_slice(part);
             }

@@ -164,7 +164,7 @@ fn many_rows_forward_and_backward_follow_the_dequantised_product() {
     matmul(of(&mut want, rows, outputs), Into::Set, 1.0, Mat::new(&x, rows, columns), w.t(), all);
     let mut y = vec![f32::NAN; rows * outputs];
     panels::product(&weight, &x, &mut y);
-    let bound = if crate::amx::available() { 6e-3 } else { 1e-5 };
+    let bound = if crate::tiles::accelerated() { 6e-3 } else { 1e-5 };
     assert!(relative_error(&y, &want) < bound, "{}", relative_error(&y, &want));
 }
 

@@ -14,6 +14,7 @@ use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::generate::{Event, Limits, Prompt, Settings, generate_with};
 use underdog_model::language_model::LanguageModel;
+use underdog_tensor::block::Format;
 use underdog_tensor::ceilings;
 use underdog_tensor::pool::Pool;
 
@@ -142,8 +143,10 @@ fn measured(
     let gflop = 2.0 * (layers as f64 * read as f64 + head as f64 * done.new_tokens as f64) / 1e9;
     let time = Duration::from_millis(400);
     let pool = Pool::new(rayon::current_num_threads());
-    let bf16 = (model.precision().name() != "f32").then(|| ceilings::bf16_product(&pool, time)).flatten();
-    let ceiling = bf16.unwrap_or_else(|| ceilings::f32_product(time)) / 1e9;
+    let ceiling = match model.precision().format() {
+        Format::Bf16 => ceilings::bf16_product(&pool, time),
+        Format::F32 => ceilings::f32_product(time),
+    } / 1e9;
     let cache = transformer.cache(1, settings.cache);
     Measured {
         setup: Setup::of(&arguments.model, model, cache.format()),

@@ -61,7 +61,7 @@ impl<T> Shelf<T> {
 
 /// Whether this CPU has the tiles and the vector instructions that go with them.
 pub(super) fn available() -> bool {
-    crate::amx::available() && crate::cpu::has_wide_bf16()
+    crate::tiles::amx_available() && crate::cpu::has_wide_bf16()
 }
 
 /// What 32 columns of a block see of a visit.

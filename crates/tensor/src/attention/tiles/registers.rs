@@ -1,7 +1,7 @@
 //! The tile registers and the one product on them: 32 × 32 values of `c` from two rows of tiles and two columns of tiles.
 
-use crate::amx::Session;
 use crate::matmul::Into;
+use crate::tiles::Session;
 use std::arch::asm;
 
 /// One tile of bf16 values: 16 lines of 32, or of 16 pairs.
@@ -64,7 +64,7 @@ impl Registers {
     /// # Panics
     /// When AMX is not available.
     pub fn configure() -> Self {
-        assert!(crate::amx::available(), "AMX is not available");
+        assert!(crate::tiles::amx_available(), "AMX is not available");
         Registers { _session: Session::begin() }
     }
 

@@ -1,4 +1,4 @@
-//! Stands in for the tile kernel where there is no AMX. Nothing here is reached: `available` is false.
+//! Stands in for the tile registers where there is no AMX. Nothing here is reached: `amx_available` is false.
 
 use super::Term;
 use crate::matmul::Into;

@@ -1,8 +1,22 @@
 //! The tile products against the f32 products of rounded factors, and factors put piece by piece against those packed at once.
 
+use super::factor::{DEPTH, transpose_tiles, transpose_tiles_plain};
 use super::*;
-use crate::matmul::{self, MatMut};
+use crate::bf16::{round, widen};
+use crate::matmul::{self, MatMut, Threads};
 use underdog_testkit::{hashed_values, relative_error};
+
+/// All that this machine can multiply tiles with.
+fn units() -> Vec<(String, Unit)> {
+    let sets = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    let mut units: Vec<_> = sets.map(|isa| (format!("{isa:?}"), Unit::Vectors(isa))).into();
+    if amx_available() {
+        units.push(("AMX".into(), Unit::Registers(Session::begin())));
+    } else {
+        println!("this machine has no AMX: the tile registers are not run here");
+    }
+    units
+}
 
 fn rounded(x: &[f32]) -> Vec<f32> {
     x.iter().map(|&v| widen(round(v))).collect()
@@ -21,10 +35,6 @@ const SHAPES: [(usize, usize, usize); 8] = [
 
 #[test]
 fn tiles_give_the_f32_product_of_rounded_factors() {
-    if !available() {
-        println!("this machine has no AMX: the tile kernel is not run here");
-        return;
-    }
     for (m, n, k) in SHAPES {
         let (a, b) = (hashed_values(1, 0, m * k, 2.0), hashed_values(1, 1, k * n, 2.0));
         let (ra, rb) = (rounded(&a), rounded(&b));
@@ -84,9 +94,6 @@ fn factors_put_row_by_row_are_those_packed_at_once() {
 
 #[test]
 fn the_sum_of_terms_is_the_sum_of_their_products() {
-    if !available() {
-        return;
-    }
     let (m, n) = (40, 48);
     let (mut want, mut lefts, mut rights) = (vec![0.0; m * n], Vec::new(), Vec::new());
     for (i, k) in [64, 16, 33].into_iter().enumerate() {
@@ -100,15 +107,33 @@ fn the_sum_of_terms_is_the_sum_of_their_products() {
         rights.push(Packed::pack(Mat::new(&b, k, n)));
     }
     let terms: Vec<_> = lefts.iter().zip(&rights).collect();
-    let mut got = Vec::new();
-    for column in [0, 32] {
-        let mut c = vec![0.0; 64 * 32];
-        panel(&mut c, 32, Into::Set, column, &terms);
-        got.push(c);
+    for (name, unit) in units() {
+        for (into, before) in [(Into::Set, 0.0), (Into::Add, 2.5)] {
+            for column in [0, 32] {
+                let mut c = vec![2.5; 64 * 32];
+                panel_on(&unit, &mut c, 32, into, column, &terms);
+                for (i, j) in (0..m).flat_map(|i| (column..n.min(column + 32)).map(move |j| (i, j))) {
+                    let (got, want) = (c[i * 32 + j % 32], want[i * n + j] + before);
+                    assert!((got - want).abs() < 1e-4, "{name} {into:?} {i} {j}: {got} but {want}");
+                }
+            }
+        }
     }
-    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
-        let got = got[j / 32][i * 32 + j % 32];
-        assert!((got - want[i * n + j]).abs() < 1e-4, "{i} {j}: {got} but {}", want[i * n + j]);
+}
+
+#[test]
+fn few_rows_leave_other_rows_alone() {
+    let (k, n) = (64, 16);
+    let mut left = Left::default();
+    left.load(Mat::new(&hashed_values(5, 0, 8 * k, 1.0), 8, k));
+    let right = Packed::pack(Mat::new(&hashed_values(5, 1, k * n, 1.0), k, n));
+    for (name, unit) in units() {
+        let rows_of_a_unit = if matches!(unit, Unit::Registers(_)) { 16 } else { 8 };
+        let mut c = vec![7.0; 32 * 32];
+        panel_on(&unit, &mut c, 32, Into::Set, 0, &[(&left, &right)]);
+        assert!(c[..8 * 32].chunks(32).all(|row| row[..16].iter().all(|v| *v != 7.0)), "{name}");
+        assert!(c.chunks(32).all(|row| row[16..].iter().all(|v| *v == 7.0)), "{name}: columns past the end");
+        assert!(c[rows_of_a_unit * 32..].iter().all(|v| *v == 7.0), "{name}: rows past the end");
     }
 }
 
@@ -127,9 +152,6 @@ fn tiles_are_transposed_as_value_by_value() {
 
 #[test]
 fn the_best_column_is_that_of_the_whole_product() {
-    if !available() {
-        return;
-    }
     for (m, k, n) in [(1, 64, 700), (37, 96, 1500), (3, 40, 5)] {
         let (x, w) = (hashed_values(9, 0, m * k, 1.0), hashed_values(9, 1, n * k, 1.0));
         let packed = Packed::pack(Mat::new(&w, n, k).t());

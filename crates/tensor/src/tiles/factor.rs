@@ -1,76 +1,22 @@
-//! Matrix products in bf16 on AMX tiles, accumulated in f32: `c = Σ a · b` over terms, each with a left factor as [`Left`]
-//! and a right one as [`Packed`].
-//!
-//! Both factors are rounded to bf16 (nearest, ties to even), products are exact, sums are f32. The safe reference is
-//! [`crate::matmul`] on rounded inputs; the tests compare the two. What this module leaves to others: which rows meet which
-//! weights, and when (`block`).
+//! The two factors of a product as tiles of bf16 values, put together whole or piece by piece. Values are rounded to nearest, ties
+//! to even.
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod kernel;
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-#[path = "no_kernel.rs"]
-mod kernel;
-#[cfg(test)]
-mod tests;
-
+use super::{BLOCK, TILE};
 use crate::aligned::Aligned;
 use crate::bf16::{round, round_pair, round_pairs, round_row, widen};
-use crate::cross_entropy::argmax;
-use crate::matmul::{Into, Mat, Threads};
-pub(crate) use kernel::Session;
+use crate::matmul::{Mat, Threads};
 use rayon::prelude::*;
 
-/// Rows and columns of one block of the output: two tiles each way.
-pub const BLOCK: usize = 32;
 /// Values of the inner dimension in one tile.
-const DEPTH: usize = 32;
-/// Terms that one product may have: queries, keys and values with their low-rank parts are six.
-pub(crate) const TERMS: usize = 8;
-/// Columns of a stretch of [`best`].
-const SHARE: usize = 512;
-/// Values in one tile.
-pub(crate) const TILE: usize = 512;
-
-/// How a process stands to the tile registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// They may be used.
-    Ready,
-    /// The CPU has none for bf16, or [`crate::cpu::SWITCH`] holds them back.
-    Absent,
-    /// The CPU has them, and the system does not let this process use them.
-    Refused,
-}
-
-/// Asks CPU and system, once.
-pub fn state() -> State {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    {
-        use std::sync::OnceLock;
-        static ANSWER: OnceLock<State> = OnceLock::new();
-        let ask = || match crate::cpu::allowed() == crate::cpu::Level::Amx && kernel::exist() {
-            false => State::Absent,
-            true if crate::cpu::refuses_tiles() || !kernel::permitted() => State::Refused,
-            true => State::Ready,
-        };
-        *ANSWER.get_or_init(ask)
-    }
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    State::Absent
-}
-
-/// Whether tiles may be used.
-pub fn available() -> bool {
-    state() == State::Ready
-}
+pub(super) const DEPTH: usize = 32;
 
 /// A left factor `[rows, k]` in bf16 as strips of tiles: for each 16 rows, for each 32 columns, 16 lines of 32 values. Rows
 /// are padded to whole blocks with values of no meaning, columns with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct Left {
-    data: Aligned<u16>,
-    rows: usize,
-    k: usize,
+    pub(super) data: Aligned<u16>,
+    pub(super) rows: usize,
+    pub(super) k: usize,
 }
 
 impl Left {
@@ -106,7 +52,7 @@ impl Left {
     /// Puts the columns from `start` on, a multiple of 32, of all rows from a panel `[padded rows, 32]`.
     pub fn put_panel(&mut self, start: usize, panel: &[f32]) {
         let (depth, column) = (self.depth(), start / DEPTH);
-        assert_eq!(panel.len() / TILE, self.data.len() / TILE / depth, "amx: a panel of other rows");
+        assert_eq!(panel.len() / TILE, self.data.len() / TILE / depth, "tiles: a panel of other rows");
         for (strip, panel) in panel.chunks_exact(TILE).enumerate() {
             round_row(&mut self.data[(strip * depth + column) * TILE..][..TILE], panel);
         }
@@ -129,7 +75,7 @@ impl Left {
         (self.rows, self.k)
     }
 
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.k.div_ceil(DEPTH)
     }
 }
@@ -138,9 +84,9 @@ impl Left {
 /// Padded with zeros to whole tiles.
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
-    data: Aligned<u16>,
-    k: usize,
-    n: usize,
+    pub(super) data: Aligned<u16>,
+    pub(super) k: usize,
+    pub(super) n: usize,
 }
 
 impl Packed {
@@ -271,15 +217,15 @@ impl Packed {
         (self.k, self.n)
     }
 
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.k.div_ceil(DEPTH)
     }
 }
 
 /// See [`crate::bf16::wide::transpose_tiles`].
-fn transpose_tiles(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
+pub(super) fn transpose_tiles(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
     #[cfg(target_arch = "x86_64")]
-    if crate::cpu::has_wide_bf16() {
+    if crate::cpu::best() == crate::cpu::Isa::Avx512 && is_x86_feature_detected!("avx512bw") {
         // SAFETY: the CPU was just asked for these instructions.
         return unsafe { crate::bf16::wide::transpose_tiles(to, from) };
     }
@@ -287,7 +233,7 @@ fn transpose_tiles(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
 }
 
 /// [`transpose_tiles`] value by value.
-fn transpose_tiles_plain(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
+pub(super) fn transpose_tiles_plain(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
     let place = |row: usize, column: usize| (column / 16, row / 2 * 32 + column % 16 * 2 + row % 2);
     for row in 0..DEPTH {
         for column in 0..DEPTH {
@@ -320,105 +266,4 @@ fn put_rows(tiles: &mut [u16], b: Mat<'_>, columns: std::ops::Range<usize>, fact
         let line = &mut tiles[row / DEPTH * TILE + row % DEPTH / 2 * 32..][..32];
         round_pair(line, &two[0][..columns.len()], &two[1][..columns.len()]);
     }
-}
-
-/// One term of a block: strips of the left factor, columns of the right one, both `depth` tiles long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Term<'a> {
-    pub a: &'a [u16],
-    pub b: &'a [u16],
-    pub depth: usize,
-}
-
-/// `c = Σ a · b` or `c += Σ a · b` over the terms, for the columns of the right factors from `column` on, a multiple of 32, as
-/// many as fit into `width`: `c` holds rows of `width` values, whole blocks of them, on this thread.
-pub fn panel(c: &mut [f32], width: usize, into: Into, column: usize, terms: &[(&Left, &Packed)]) {
-    let Some(((first, _), right)) = terms.first().map(|t| (t, t.1)) else { return };
-    let (rows, n) = (first.rows, right.n);
-    assert!(terms.iter().all(|(a, b)| a.k == b.k && a.rows == rows && b.n == n), "amx: terms do not fit");
-    let padded = rows.next_multiple_of(BLOCK);
-    assert!(width.is_multiple_of(BLOCK) && c.len() == padded * width && column.is_multiple_of(BLOCK));
-    let session = Session::begin();
-    let mut views = [Term { a: &[], b: &[], depth: 0 }; TERMS];
-    let views = &mut views[..terms.len()];
-    for (j, start) in (column..n.min(column + width)).step_by(BLOCK).enumerate() {
-        for row in (0..rows).step_by(BLOCK) {
-            for (view, (a, b)) in views.iter_mut().zip(terms) {
-                *view = Term {
-                    a: &a.data[row / 16 * a.depth() * TILE..],
-                    b: &b.data[start / 16 * b.depth() * TILE..],
-                    depth: a.depth(),
-                };
-            }
-            let c = &mut c[row * width + j * BLOCK..];
-            match (rows - row > 16, n - start > 16) {
-                (true, true) => session.block::<2, 2>(views, c, width, into),
-                (true, false) => session.block::<2, 1>(views, c, width, into),
-                (false, true) => session.block::<1, 2>(views, c, width, into),
-                (false, false) => session.block::<1, 1>(views, c, width, into),
-            }
-        }
-    }
-}
-
-/// `c = a · b` or `c += a · b` on all threads, with `a [m, k]` of contiguous rows and `c [m, n]` row-major: for the head.
-///
-/// # Panics
-/// When shapes do not fit, or AMX is not [`available`].
-pub fn matmul(c: &mut [f32], into: Into, a: Mat<'_>, b: &Packed) {
-    let (m, k) = a.shape();
-    assert!(available(), "AMX is not available");
-    assert_eq!((k, m * b.n), (b.k, c.len()), "amx: [{m}, {k}] · [{}, {}] into {} values", b.k, b.n, c.len());
-    if m == 0 || b.n == 0 {
-        return;
-    }
-    let mut left = Left::default();
-    left.load(a);
-    // Columns are dealt out, so that every task reads its own part of b; the panels are put together row by row after that.
-    let share = b.n.div_ceil(rayon::current_num_threads() * 4).next_multiple_of(BLOCK).min(1024);
-    let size = m.next_multiple_of(BLOCK) * share;
-    let mut panels = Aligned::<f32>::zeros(b.n.div_ceil(share) * size);
-    panels.par_chunks_mut(size).enumerate().for_each(|(i, c)| {
-        panel(c, share, Into::Set, i * share, &[(&left, b)]);
-    });
-    c.par_chunks_exact_mut(b.n).enumerate().for_each(|(row, c)| {
-        for (c, panel) in c.chunks_mut(share).zip(panels.chunks_exact(size)) {
-            let panel = &panel[row * share..][..c.len()];
-            match into {
-                Into::Set => c.copy_from_slice(panel),
-                Into::Add => c.iter_mut().zip(panel).for_each(|(c, p)| *c += p),
-            }
-        }
-    });
-}
-
-/// For each row of `a · b` the column of its largest value, the first of equals, on all threads: the product is looked at a
-/// stretch of columns at a time and never lies in memory as a whole.
-///
-/// # Panics
-/// When shapes do not fit, AMX is not [`available`], or `b` has no columns.
-pub fn best(a: Mat<'_>, b: &Packed) -> Vec<u32> {
-    let (m, k) = a.shape();
-    assert!(available(), "AMX is not available");
-    assert!(k == b.k && b.n > 0, "amx: [{m}, {k}] · [{}, {}]", b.k, b.n);
-    let mut left = Left::default();
-    left.load(a);
-    let size = m.next_multiple_of(BLOCK) * SHARE;
-    let found: Vec<Vec<(f32, u32)>> = (0..b.n.div_ceil(SHARE))
-        .into_par_iter()
-        .map_init(
-            || Aligned::<f32>::zeros(size),
-            |c, i| {
-                panel(c, SHARE, Into::Set, i * SHARE, &[(&left, b)]);
-                let columns = SHARE.min(b.n - i * SHARE);
-                let top = |row: &[f32]| {
-                    let at = argmax(&row[..columns]);
-                    (row[at], (i * SHARE + at) as u32)
-                };
-                c.chunks_exact(SHARE).take(m).map(top).collect()
-            },
-        )
-        .collect();
-    let first = |a: (f32, u32), b: (f32, u32)| if b.0 > a.0 { b } else { a };
-    (0..m).map(|row| found.iter().map(|tops| tops[row]).fold((f32::NEG_INFINITY, 0), first).1).collect()
 }
