@@ -81,7 +81,7 @@ crate::dispatched! {
 pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
     match kind {
         #[cfg(target_arch = "x86_64")]
-        Gate::Silu if crate::cpu::has_wide_bf16() => {
+        Gate::Silu if crate::cpu::has_wide_words() => {
             assert!(a.len() == gate.len() && a.len() == up.len());
             // SAFETY: the CPU was just asked for these instructions.
             let done = unsafe { wide::silu_forward(a, gate, up) };
@@ -96,7 +96,7 @@ pub fn forward(kind: Gate, a: &mut [f32], gate: &[f32], up: &[f32]) {
 pub fn backward(kind: Gate, gate: &mut [f32], up: &mut [f32], da: &mut [f32]) {
     match kind {
         #[cfg(target_arch = "x86_64")]
-        Gate::Silu if crate::cpu::has_wide_bf16() => {
+        Gate::Silu if crate::cpu::has_wide_words() => {
             assert!(da.len() == gate.len() && da.len() == up.len());
             // SAFETY: the CPU was just asked for these instructions.
             let done = unsafe { wide::silu_backward(gate, up, da) };

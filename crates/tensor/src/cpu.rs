@@ -68,15 +68,23 @@ pub fn best() -> Isa {
     Isa::Portable
 }
 
-/// Whether the kernels written for AVX-512 with its bf16 instructions may run.
+/// Whether the kernels written for AVX-512 with its instructions for 16-bit values may run.
+#[inline]
+pub fn has_wide_words() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        best() == Isa::Avx512 && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Whether those that round to bf16 with instructions made for it may run, too.
 #[inline]
 pub fn has_wide_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        best() == Isa::Avx512
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bf16")
+        has_wide_words() && is_x86_feature_detected!("avx512bf16")
     }
     #[cfg(not(target_arch = "x86_64"))]
     false

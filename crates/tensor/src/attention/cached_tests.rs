@@ -92,7 +92,7 @@ fn rows_over_a_cache_get_what_the_reference_gives_on_its_numbers() {
                     let name = format!("{cache:?} {format:?} D {d} {window:?}, {rows} rows");
                     assert!(error < bound, "{name}: {error}");
                     assert!(answers[0] == answers[1], "{name}: threads change nothing");
-                    if format == Format::Bf16 && crate::tiles::amx_available() && rows > 1 && window.is_none()
+                    if format == Format::Bf16 && crate::cpu::has_wide_words() && rows > 1 && window.is_none()
                     {
                         assert!(error > 1e-5, "{name}: the tiles were not used");
                     }

@@ -225,7 +225,7 @@ impl Packed {
 /// See [`crate::bf16::wide::transpose_tiles`].
 pub(super) fn transpose_tiles(to: [&mut [u16; TILE]; 2], from: [&[u16; TILE]; 2]) {
     #[cfg(target_arch = "x86_64")]
-    if crate::cpu::best() == crate::cpu::Isa::Avx512 && is_x86_feature_detected!("avx512bw") {
+    if crate::cpu::has_wide_words() {
         // SAFETY: the CPU was just asked for these instructions.
         return unsafe { crate::bf16::wide::transpose_tiles(to, from) };
     }

@@ -13,7 +13,7 @@ mod registers;
 mod registers;
 #[cfg(test)]
 mod tests;
-mod vectors;
+pub(crate) mod vectors;
 
 use crate::aligned::Aligned;
 use crate::cpu::Isa;
@@ -22,6 +22,7 @@ use crate::matmul::{Into, Mat};
 pub use factor::{Left, Packed};
 use rayon::prelude::*;
 pub(crate) use registers::Session;
+use vectors::{Side, Strided};
 
 /// Rows and columns of one block of the output: two tiles each way.
 pub const BLOCK: usize = 32;
@@ -79,6 +80,13 @@ pub(crate) struct Term<'a> {
     pub depth: usize,
 }
 
+impl<'a> From<Term<'a>> for Strided<'a> {
+    fn from(Term { a, b, depth }: Term<'a>) -> Self {
+        let side = |values| Side { values, second: depth * TILE, step: TILE };
+        Strided { a: side(a), b: side(b), depth }
+    }
+}
+
 /// What multiplies tiles.
 pub(crate) enum Unit {
     /// The tile registers.
@@ -100,8 +108,15 @@ impl Unit {
             (Unit::Registers(session), true, false) => session.block::<2, 1>(terms, c, width, into),
             (Unit::Registers(session), false, true) => session.block::<1, 2>(terms, c, width, into),
             (Unit::Registers(session), false, false) => session.block::<1, 1>(terms, c, width, into),
-            (Unit::Vectors(isa), _, true) => vectors::block::<2>(*isa, rows, terms, c, width, into),
-            (Unit::Vectors(isa), _, false) => vectors::block::<1>(*isa, rows, terms, c, width, into),
+            (Unit::Vectors(isa), ..) => {
+                let mut strided = [Strided::default(); TERMS];
+                strided.iter_mut().zip(terms).for_each(|(to, term)| *to = (*term).into());
+                let terms = &strided[..terms.len()];
+                match wide {
+                    true => vectors::block::<2>(*isa, rows, terms, c, width, into),
+                    false => vectors::block::<1>(*isa, rows, terms, c, width, into),
+                }
+            }
         }
     }
 }

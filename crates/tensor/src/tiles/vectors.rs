@@ -2,7 +2,7 @@
 //! same values of both factors, products in f32, sums in the same order. Factors lie in memory as bf16 either way; a few rows of the
 //! left one at a time are widened to f32, the right one is widened on its way into the registers.
 
-use super::{TILE, Term};
+use super::TILE;
 use crate::bf16::widen;
 use crate::cpu::Isa;
 use crate::matmul::Into;
@@ -19,23 +19,47 @@ pub fn best() -> Isa {
     }
 }
 
+/// A factor: its tiles along the inner dimension begin `step` values apart, those of the next 16 rows or columns `second` values
+/// after these.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Side<'a> {
+    pub values: &'a [u16],
+    pub second: usize,
+    pub step: usize,
+}
+
+impl Side<'_> {
+    /// Whether there are `depth` tiles `count` times.
+    fn holds(&self, depth: usize, count: usize) -> bool {
+        (count - 1) * self.second + (depth - 1) * self.step + TILE <= self.values.len()
+    }
+}
+
+/// One term of a block, both factors `depth` tiles long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Strided<'a> {
+    pub a: Side<'a>,
+    pub b: Side<'a>,
+    pub depth: usize,
+}
+
 /// The first `rows` rows (32 at most) of a block `c [32, 16·N]`, with rows `width` apart, of the sum of all terms, and up to seven
-/// more of no meaning; else as [`super::registers::Session::block`]. An `isa` that this CPU lacks runs the portable code.
+/// more of no meaning; else as one of the tile registers. An `isa` that this CPU lacks runs the portable code.
 ///
 /// # Panics
 /// When a factor or `c` is too small.
 pub fn block<const N: usize>(
     isa: Isa,
     rows: usize,
-    terms: &[Term<'_>],
+    terms: &[Strided<'_>],
     c: &mut [f32],
     width: usize,
     into: Into,
 ) {
     let rows = rows.next_multiple_of(8);
     assert!(rows <= 32 && width >= 16 * N && c.len() >= (rows - 1) * width + 16 * N);
-    for Term { a, b, depth } in terms {
-        assert!(a.len() >= rows.div_ceil(16) * depth * TILE && b.len() >= N * depth * TILE);
+    for Strided { a, b, depth } in terms {
+        assert!(*depth > 0 && a.holds(*depth, rows.div_ceil(16)) && b.holds(*depth, N));
     }
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -61,16 +85,16 @@ pub fn block<const N: usize>(
 }
 
 /// Row `row` of a block without instructions made for it.
-fn one_row<const N: usize>(terms: &[Term<'_>], row: usize, c: &mut [f32], into: Into) {
+fn one_row<const N: usize>(terms: &[Strided<'_>], row: usize, c: &mut [f32], into: Into) {
     let mut sums = [[0.0; 16]; N];
     if into == Into::Add {
         sums.as_flattened_mut().copy_from_slice(c);
     }
-    for Term { a, b, depth } in terms {
+    for Strided { a, b, depth } in terms {
         for tile in 0..*depth {
-            let a = &a[(row / 16 * depth + tile) * TILE + row % 16 * 32..][..32];
+            let a = &a.values[row / 16 * a.second + tile * a.step + row % 16 * 32..][..32];
             for (n, sums) in sums.iter_mut().enumerate() {
-                let b = &b[(n * depth + tile) * TILE..][..TILE];
+                let b = &b.values[n * b.second + tile * b.step..][..TILE];
                 for (pair, line) in a.chunks_exact(2).zip(b.chunks_exact(32)) {
                     let (first, second) = (widen(pair[0]), widen(pair[1]));
                     for (sum, two) in sums.iter_mut().zip(line.chunks_exact(2)) {
@@ -100,7 +124,7 @@ macro_rules! rows {
         /// `c` and the factors are as large as [`super::block`] says.
         #[target_feature(enable = $feature)]
         pub unsafe fn rows<const N: usize>(
-            terms: &[Term<'_>],
+            terms: &[Strided<'_>],
             (row, column): (usize, usize),
             c: &mut [f32],
             width: usize,
@@ -121,20 +145,20 @@ macro_rules! rows {
                     }
                 }
                 for term in terms {
-                    let a = term.a.as_ptr().add(row / 16 * term.depth * TILE + row % 16 * 32);
+                    let a = term.a.values.as_ptr().add(row / 16 * term.a.second + row % 16 * 32);
                     for tile in 0..term.depth {
                         for i in 0..HEIGHT {
                             for v in 0..32 / $lanes {
-                                let from = a.add(tile * TILE + i * 32 + v * $lanes);
+                                let from = a.add(tile * term.a.step + i * 32 + v * $lanes);
                                 $store(wide[i].as_mut_ptr().add(v * $lanes), $widened(from));
                             }
                         }
-                        let b = term.b.as_ptr().add((column * term.depth + tile) * TILE);
+                        let b = term.b.values.as_ptr().add(column * term.b.second + tile * term.b.step);
                         for pair in 0..PAIRS {
                             let (mut first, mut second) = ([[$zero(); VECTORS]; N], [[$zero(); VECTORS]; N]);
                             for n in 0..N {
                                 for v in 0..VECTORS {
-                                    let line = b.add(n * term.depth * TILE + pair * 32 + 2 * $lanes * v);
+                                    let line = b.add(n * term.b.second + pair * 32 + 2 * $lanes * v);
                                     (first[n][v], second[n][v]) = $pairs(line);
                                 }
                             }
@@ -171,7 +195,7 @@ macro_rules! rows {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{Into, PAIRS, TILE, Term};
+    use super::{Into, PAIRS, Strided};
     use std::arch::x86_64::*;
 
     /// 16 values in f32.
@@ -216,7 +240,7 @@ mod avx512 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Into, PAIRS, TILE, Term};
+    use super::{Into, PAIRS, Strided};
     use std::arch::x86_64::*;
 
     /// 8 values in f32.

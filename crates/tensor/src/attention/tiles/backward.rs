@@ -221,7 +221,7 @@ impl Task<'_> {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn block(
         &self,
         registers: &Registers,
@@ -257,7 +257,7 @@ impl Task<'_> {
     }
 
     /// Fills in what belongs to the columns of a pair.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn load(&self, block: &Block, pair: usize, scratch: &mut Scratch) {
         let (per_row, head) = (self.shape.heads / self.shape.kv_heads, self.head);
         let of = |x| columns(x, block, pair, head, self.shape);
@@ -280,7 +280,7 @@ impl Task<'_> {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn visit(
         &self,
         registers: &Registers,
@@ -314,7 +314,7 @@ impl Task<'_> {
     }
 
     /// The factors of one group and one pair.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn scores(
         &self,
         registers: &Registers,

@@ -106,7 +106,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn run(&self, registers: &Registers, scratch: &mut Scratch, rows: &mut [Row<'_>]) {
         let per_row = self.shape.heads / self.shape.kv_heads;
         let tiles = tiles_of(self.shape.head_size);
@@ -130,7 +130,7 @@ impl Task<'_> {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn visit(
         &self,
         registers: &Registers,
@@ -164,7 +164,7 @@ impl Task<'_> {
     }
 
     /// Divides by the sums and writes the rows of the output.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn write(&self, scratch: &Scratch, softmax: &Softmax, pair: usize, rows: &mut [Row<'_>]) {
         let (d, per_row) = (self.shape.head_size, self.shape.heads / self.shape.kv_heads);
         for half in 0..2 {

@@ -45,15 +45,52 @@ pub fn store_line(tile: &mut Tile, line: usize, x: __m512i) {
 }
 
 /// Rounds to bf16 (nearest, ties to even): `a` into the lower half, `b` into the upper one.
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub fn halves(a: __m512, b: __m512) -> __m512i {
-    // SAFETY: both are 64 bytes of any content.
-    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(b, a)) }
+    const UPPER: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            order[i] = 2 * i as u16 + 1;
+            i += 1;
+        }
+        order
+    };
+    if crate::cpu::has_wide_bf16() {
+        return halves_at_once(a, b);
+    }
+    // SAFETY: 32 values of 2 bytes are 64 bytes.
+    let upper = unsafe { _mm512_loadu_si512(UPPER.as_ptr().cast()) };
+    _mm512_permutex2var_epi16(rounded(a), upper, rounded(b))
+}
+
+/// [`halves`] with the instruction made for it. In assembly, because its callers are compiled for CPUs without it, too, and a call
+/// would put all their registers into memory.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn halves_at_once(a: __m512, b: __m512) -> __m512i {
+    let both;
+    // SAFETY: the caller asked the CPU for the instruction, which reads and writes registers only.
+    unsafe {
+        std::arch::asm!("vcvtne2ps2bf16 {both}, {b}, {a}", both = lateout(zmm_reg) both, a = in(zmm_reg) a,
+             b = in(zmm_reg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    both
+}
+
+/// The value in bf16 in the upper half of each lane; what is in the lower one has no meaning. What
+/// arithmetic gives as a NaN stays one.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn rounded(x: __m512) -> __m512i {
+    let bits = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)))
 }
 
 /// Rounds to bf16, the values of `a` and `b` in turns.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 pub fn pairs(a: __m512, b: __m512) -> __m512i {
     const ORDER: [u16; 32] = {
@@ -65,9 +102,12 @@ pub fn pairs(a: __m512, b: __m512) -> __m512i {
         }
         order
     };
-    // SAFETY: 32 values of 2 bytes are 64 bytes.
-    let order = unsafe { _mm512_loadu_si512(ORDER.as_ptr().cast()) };
-    _mm512_permutexvar_epi16(order, halves(a, b))
+    if crate::cpu::has_wide_bf16() {
+        // SAFETY: 32 values of 2 bytes are 64 bytes.
+        let order = unsafe { _mm512_loadu_si512(ORDER.as_ptr().cast()) };
+        return _mm512_permutexvar_epi16(order, halves_at_once(a, b));
+    }
+    _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(rounded(a)), rounded(b))
 }
 
 /// `2^x`, within 4e-6 of the exact value; 0 for hidden scores. A polynomial through the Chebyshev points of 0..1.
@@ -118,7 +158,7 @@ impl Softmax {
 
     /// Takes in scores `[keys, 32]`: their weights go, rounded, into `weights` (two tiles for 32 keys), and `out [D, 32]` is
     /// scaled where the maximum rose. Sums are of the rounded weights, so that they agree with the products.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
     pub fn take(&mut self, scores: &[Lane], weights: &mut [Tile], out: &mut [Lane]) {
         for half in 0..2 {
             let mut tops = [_mm512_set1_ps(HIDDEN); 4];
@@ -175,7 +215,7 @@ pub struct Factors<'a> {
 }
 
 /// From the scores and `∂L/∂weight` (both `[32 keys, 32]`) of one group to [`Factors`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 pub fn gradients(
     scores: &[Lane],
     dweights: &[Lane],

@@ -1,4 +1,4 @@
-//! Attention in bf16 on AMX tiles. Everything is computed with keys as rows and queries as columns: the scores are Sᵀ = K Qᵀ,
+//! Attention in bf16 on tiles. Everything is computed with keys as rows and queries as columns: the scores are Sᵀ = K Qᵀ,
 //! so that maxima, sums and masks run down the lanes, and what one product stores is, rounded, a factor of the next one
 //! without a transpose. `registers` holds the product, `lanes` the elementwise work, `pack` the layouts. The safe reference is
 //! the parent's `reference`; the tests compare the two.
@@ -59,9 +59,9 @@ impl<T> Shelf<T> {
     }
 }
 
-/// Whether this CPU has the tiles and the vector instructions that go with them.
+/// Whether this CPU has the vector instructions for the work between products.
 pub(super) fn available() -> bool {
-    crate::tiles::amx_available() && crate::cpu::has_wide_bf16()
+    crate::cpu::has_wide_words()
 }
 
 /// What 32 columns of a block see of a visit.

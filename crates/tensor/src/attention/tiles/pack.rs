@@ -43,7 +43,7 @@ fn part(row: &[f32], at: usize) -> __m512 {
 }
 
 /// Writes `factor · rows` into `to`, rounded.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw")]
 pub fn pack(to: &mut [Tile], rows: &Rows<'_>, factor: f32, layout: Layout) {
     let factor = _mm512_set1_ps(factor);
     if matches!(layout, Layout::Lines | Layout::LinesTransposed) {

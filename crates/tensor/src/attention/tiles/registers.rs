@@ -1,7 +1,9 @@
-//! The tile registers and the one product on them: 32 × 32 values of `c` from two rows of tiles and two columns of tiles.
+//! The one product of attention: 32 × 32 values of `c` from two rows of tiles and two columns of tiles, in the tile registers or,
+//! without them, in vector registers.
 
 use crate::matmul::Into;
-use crate::tiles::Session;
+use crate::tiles::Unit;
+use crate::tiles::vectors::{self, Side, Strided};
 use std::arch::asm;
 
 /// One tile of bf16 values: 16 lines of 32, or of 16 pairs.
@@ -29,6 +31,12 @@ impl Lane {
         unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * 16) }
     }
 
+    /// The same, to be changed.
+    pub fn values_mut(lanes: &mut [Lane]) -> &mut [f32] {
+        // SAFETY: as above; the values are borrowed as long as the lanes are.
+        unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 16) }
+    }
+
     /// Copies as many values as `to` has room for, at most 16.
     #[inline(always)]
     pub fn copy_to(&self, to: &mut [f32]) {
@@ -47,25 +55,27 @@ pub struct Factor<'a> {
     pub step: usize,
 }
 
-impl Factor<'_> {
+impl<'a> Factor<'a> {
+    /// In values.
+    fn side(&self) -> Side<'a> {
+        // SAFETY: a tile is 512 values and nothing else: its size is a multiple of its alignment.
+        let values =
+            unsafe { std::slice::from_raw_parts(self.tiles.as_ptr().cast(), self.tiles.len() * 512) };
+        Side { values, second: self.second * 512, step: self.step * 512 }
+    }
+
     fn check(&self, depth: usize) {
         assert!(self.second + (depth - 1) * self.step < self.tiles.len());
     }
 }
 
-/// The tile registers of this thread, as long as it lives.
-pub struct Registers {
-    _session: Session,
-}
+/// What multiplies tiles on this thread.
+pub struct Registers(Unit);
 
 impl Registers {
     /// Sets the registers up.
-    ///
-    /// # Panics
-    /// When AMX is not available.
     pub fn configure() -> Self {
-        assert!(crate::tiles::amx_available(), "AMX is not available");
-        Registers { _session: Session::begin() }
+        Registers(Unit::best())
     }
 
     /// `c = a · b` or `c += a · b`: `c [32, 32]` with rows `width` lanes apart, `a [32, 32 · depth]` in lines of 32 values, `b`
@@ -83,6 +93,10 @@ impl Registers {
         assert!(depth > 0 && width >= 2 && c.len() >= 31 * width + 2);
         a.check(depth);
         b.check(depth);
+        if let Unit::Vectors(isa) = self.0 {
+            let term = Strided { a: a.side(), b: b.side(), depth };
+            return vectors::block::<2>(isa, 32, &[term], Lane::values_mut(c), width * 16, into);
+        }
         let (stride, c0) = (width * 64, c.as_mut_ptr().cast::<u8>());
         // SAFETY: the asserts keep every tile that is read or written inside its slice: a factor's tile is 16 lines of 64 bytes,
         // a tile of `c` 16 rows of one lane. Tiles are configured as long as `self` lives, and `self` cannot leave this thread.
