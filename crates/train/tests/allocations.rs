@@ -48,8 +48,8 @@ fn third_step(model: &Transformer, memory: usize) -> (u64, usize) {
 
 #[test]
 fn a_step_after_the_first_allocates_no_activations() {
-    if !underdog_tensor::tiles::amx_available() {
-        println!("this machine has no AMX: attention in f32 takes its sums anew each time");
+    if !underdog_tensor::cpu::has_wide_words() {
+        println!("this machine has no AVX-512: attention in f32 takes its sums anew each time");
         return;
     }
     let path = common::weights("smollm2-135m-instruct").unwrap_or_else(|| golden("models/tiny-llama"));

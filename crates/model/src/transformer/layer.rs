@@ -1,27 +1,23 @@
-//! One layer forward: `x → x + attention(norm x) → x + mlp(norm x)`, with the norms after attention and MLP that Gemma has.
+//! One layer forward: `x → x + attention(norm x) → x + mlp(norm x)`; what follows attention is in `second_half`.
 //! Training and decoding run this same code; they differ in where keys and values lie.
 //!
 //! Between one attention and the next, rows do not meet: groups of rows go through products, norms and gates in parallel, a
 //! block at a time.
 
 use super::LayerWeights;
-use super::kept::{Activations, GROUPS, KeptMut, blocks, deal, groups, inner_place, inner_width, split};
+use super::kept::{Activations, GROUPS, KeptMut, blocks, deal, groups, split};
 use super::work::{Low, Unpacked, Work, each_group, put_dropped};
 use crate::linear::LayerPairs;
 use crate::lora::Module;
 use std::ops::Range;
-use underdog_tensor::activation::{self, Gate};
+use underdog_tensor::activation::Gate;
 use underdog_tensor::attention::{self, Gradients, Heads, Run};
 use underdog_tensor::block::Format;
 use underdog_tensor::cached::Cached;
 use underdog_tensor::dropout::Dropout;
-use underdog_tensor::math::add_scaled;
 use underdog_tensor::norm;
 use underdog_tensor::pool::{Pool, Team};
 use underdog_tensor::rope::{Angles, Turn};
-
-/// Columns of gate and up that are computed at a time in the tile format.
-const COLUMNS: usize = 512;
 
 /// Rows of a group from which on its products are better off on one thread, when rows are decoded.
 const DECODED: usize = 64;
@@ -78,20 +74,6 @@ struct Projection<'a> {
     /// Before norm and rope.
     kept: KeptMut<'a>,
     low: &'a mut [f32],
-}
-
-/// What the second half of a layer works on in one group.
-struct Half<'a> {
-    rows: Range<usize>,
-    x: &'a mut [f32],
-    out: &'a [f32],
-    kept_out: KeptMut<'a>,
-    o: KeptMut<'a>,
-    middle: KeptMut<'a>,
-    gate: KeptMut<'a>,
-    up: KeptMut<'a>,
-    down: KeptMut<'a>,
-    low: [&'a mut [f32]; 4],
 }
 
 impl<'a> Scope<'a> {
@@ -157,12 +139,13 @@ impl<'a> Scope<'a> {
             for block in blocks(group) {
                 let local = block.start - group.start..block.end - group.start;
                 input.write(local.start * self.width, &x[block.start * self.width..block.end * self.width]);
-                self.normed(&x[block.start * self.width..], &w.attention_norm, block.len(), work);
+                let modules = [Module::Q, Module::K, Module::V];
+                let x = &x[block.start * self.width..];
+                self.normed_left(x, &w.attention_norm, block.len(), work, &modules);
                 for part in &mut projections {
                     self.low_of_left(part.module, block.start, part.low, local.start, work);
                 }
                 let Work { left, low, a, b, c, .. } = work;
-                let modules = [Module::Q, Module::K, Module::V];
                 let mut outs = [a, b, c];
                 for (out, part) in outs.iter_mut().zip(&projections) {
                     out.reset(self.format, block.len(), part.heads * self.heads.head_size);
@@ -179,6 +162,20 @@ impl<'a> Scope<'a> {
         self.pair(module).map_or(0, |pair| pair.rank)
     }
 
+    /// Norms `rows` rows of `x` into `work.left`, and into `work.block` where `modules`' dropout reads it.
+    pub fn normed_left(&self, x: &[f32], weight: &[f32], rows: usize, work: &mut Work, modules: &[Module]) {
+        let c = self.width;
+        work.left.reset(rows, c);
+        let dropped = modules.iter().any(|&module| self.dropout(module).is_some());
+        match work.left.plain_mut().filter(|_| !dropped) {
+            Some(left) => {
+                let rows = left.chunks_exact_mut(c).zip(x.chunks_exact(c));
+                rows.for_each(|(to, x)| norm::row_forward(to, x, weight, self.eps));
+            }
+            None => self.normed(x, weight, rows, work),
+        }
+    }
+
     /// Norms `rows` rows of `x` into `work.block` and `work.left`.
     pub fn normed(&self, x: &[f32], weight: &[f32], rows: usize, work: &mut Work) {
         let c = self.width;
@@ -192,12 +189,12 @@ impl<'a> Scope<'a> {
         work.left.put_panels(0, &work.block);
     }
 
-    /// The low-rank product of what `work.block` and `work.left` hold, with the module's dropout; kept as f32 from row `at` on.
-    fn low_of_left(&self, module: Module, first: usize, kept: &mut [f32], at: usize, work: &mut Work) {
+    /// The low-rank product of what `work.left` and, where there is dropout, `work.block` hold, with the module's dropout; kept as f32 from row `at` on.
+    pub fn low_of_left(&self, module: Module, first: usize, kept: &mut [f32], at: usize, work: &mut Work) {
         if self.pair(module).is_none() {
             return;
         }
-        let (rows, k) = work.block.shape();
+        let (rows, k) = work.left.shape();
         let low = &mut work.low[module.index()];
         match self.dropout(module) {
             None => self.low(module, low, &work.left, rows),
@@ -266,131 +263,10 @@ impl<'a> Scope<'a> {
             }
         }
     }
-
-    fn second_half(&self, x: &mut [f32], kept: &mut Activations, out: &[f32], work: &mut [Work]) {
-        let groups = &self.groups;
-        let (c, q) = (self.width, self.heads.heads * self.heads.head_size);
-        let post = |present: bool| if present { c } else { 0 };
-        let w = self.weights;
-        let [_, _, _, low_o, low_gate, low_up, low_down] = &mut kept.low;
-        let mut lows =
-            [(Module::O, low_o), (Module::Gate, low_gate), (Module::Up, low_up), (Module::Down, low_down)]
-                .map(|(module, low)| deal(low, groups, self.rank(module)).into_iter());
-        let xs = deal(x, groups, c).into_iter().zip(kept.out.deal(groups, q));
-        let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some())).into_iter();
-        let posts = posts.zip(kept.down.deal(groups, post(w.mlp_post_norm.is_some())));
-        let inner = inner_width(self.format, self.ffn);
-        let inner = kept.gate.deal(groups, inner).into_iter().zip(kept.up.deal(groups, inner));
-        let middles = kept.middle.deal(groups, c).into_iter();
-        let parts = groups.iter().zip(xs).zip(posts).zip(inner).zip(middles);
-        let tasks: Vec<Half<'_>> = parts
-            .map(|((((rows, (x, kept_out)), (o, down)), (gate, up)), middle)| Half {
-                rows: rows.clone(),
-                x,
-                out: &out[rows.start * q..rows.end * q],
-                kept_out,
-                o,
-                middle,
-                gate,
-                up,
-                down,
-                low: lows.each_mut().map(|low| low.next().unwrap_or_default()),
-            })
-            .collect();
-        each_group(tasks, work, |mut half, work| {
-            for block in blocks(&half.rows) {
-                self.attention_output(&mut half, &block, work);
-                self.mlp(&mut half, &block, work);
-            }
-        });
-    }
-
-    /// `x += norm(out Wᵒ)` for a block.
-    fn attention_output(&self, half: &mut Half<'_>, block: &Range<usize>, work: &mut Work) {
-        let (n, at) = (block.len(), block.start - half.rows.start);
-        let q = self.heads.heads * self.heads.head_size;
-        let out = &half.out[at * q..(at + n) * q];
-        half.kept_out.write(at * q, out);
-        work.block.reset(self.format, n, q);
-        out.chunks_exact(q).enumerate().for_each(|(i, row)| work.block.set_row(i, row));
-        work.left.reset(n, q);
-        work.left.put_panels(0, &work.block);
-        self.low_of_left(Module::O, block.start, half.low[0], at, work);
-        work.a.reset(self.format, n, self.width);
-        self.product(&mut work.a, Module::O, 0, &work.left, &work.low[Module::O.index()]);
-        self.add(half.x, &mut half.o, at, self.weights.attention_post_norm.as_deref(), work);
-        half.middle.write(at * self.width, &half.x[at * self.width..(at + n) * self.width]);
-    }
-
-    /// Adds the rows of `work.a` to those of `x` from row `at` on, through the norm where there is one.
-    fn add(&self, x: &mut [f32], kept: &mut KeptMut<'_>, at: usize, norm: Option<&[f32]>, work: &mut Work) {
-        let c = self.width;
-        work.row.resize(c.max(work.row.len()), 0.0);
-        work.row_2.resize(c, 0.0);
-        for i in 0..work.a.shape().0 {
-            let row = &mut work.row[..c];
-            work.a.copy_row(i, row);
-            let x = &mut x[(at + i) * c..][..c];
-            match norm {
-                None => add_scaled(x, 1.0, row),
-                Some(weight) => {
-                    kept.write((at + i) * c, row);
-                    norm::row_forward(&mut work.row_2, row, weight, self.eps);
-                    add_scaled(x, 1.0, &work.row_2);
-                }
-            }
-        }
-    }
-
-    /// `x += norm(mlp(norm x))` for a block.
-    fn mlp(&self, half: &mut Half<'_>, block: &Range<usize>, work: &mut Work) {
-        let (n, at, c, f) = (block.len(), block.start - half.rows.start, self.width, self.ffn);
-        self.normed(&half.x[at * c..], &self.weights.mlp_norm, n, work);
-        self.low_of_left(Module::Gate, block.start, half.low[1], at, work);
-        self.low_of_left(Module::Up, block.start, half.low[2], at, work);
-        let dropout = self.dropout(Module::Down);
-        work.inner.reset(n, f);
-        if dropout.is_some() {
-            work.dropped.reset(n, f);
-        }
-        for columns in self.columns() {
-            self.gate_and_up(&columns, n, work);
-            let place = inner_place(at, columns.start, n, (self.format, f));
-            half.gate.write(place, work.a.flat());
-            half.up.write(place, work.b.flat());
-            work.c.reset(self.format, n, columns.len());
-            activation::forward(self.gate, work.c.flat_mut(), work.a.flat(), work.b.flat());
-            work.inner.put_panels(columns.start, &work.c);
-            if let Some(dropout) = dropout {
-                put_dropped(&mut work.dropped, columns.start, &work.c, dropout, block.start);
-            }
-        }
-        let low = &mut work.low[Module::Down.index()];
-        self.low(Module::Down, low, if dropout.is_some() { &work.dropped } else { &work.inner }, n);
-        if self.pair(Module::Down).is_some() {
-            keep_low(low, half.low[3], at);
-        }
-        work.a.reset(self.format, n, c);
-        self.product(&mut work.a, Module::Down, 0, &work.inner, &work.low[Module::Down.index()]);
-        self.add(half.x, &mut half.down, at, self.weights.mlp_post_norm.as_deref(), work);
-    }
-
-    /// The columns of the MLP that are worked on together: few enough to stay in cache as tiles, all of them in f32.
-    pub fn columns(&self) -> Vec<Range<usize>> {
-        let step = if self.format == Format::F32 { self.ffn } else { COLUMNS };
-        (0..self.ffn).step_by(step).map(|start| start..(start + step).min(self.ffn)).collect()
-    }
-
-    /// Gate into `work.a` and up into `work.b`, for some columns, from `work.left` and the low-rank products.
-    pub fn gate_and_up(&self, columns: &Range<usize>, rows: usize, work: &mut Work) {
-        let Work { left, low, a, b, .. } = work;
-        [&mut *a, b].into_iter().for_each(|out| out.reset(self.format, rows, columns.len()));
-        self.products([a, b], [Module::Gate, Module::Up], columns.start, left, low);
-    }
 }
 
 /// Copies a block's low-rank product to the rows of `kept` from `at` on, where it is kept.
-fn keep_low(low: &Low, kept: &mut [f32], at: usize) {
+pub fn keep_low(low: &Low, kept: &mut [f32], at: usize) {
     let (rows, rank) = low.panels.shape();
     if !kept.is_empty() {
         (0..rows).for_each(|i| low.panels.copy_row(i, &mut kept[(at + i) * rank..][..rank]));

@@ -1,16 +1,18 @@
-//! The transformer: one decoder, driven by [`Config`], for every family. Flow: `mod` (embed, layers, head) → `layer`
-//! (one layer forward) → `backward` (one layer backward) → `linear` and the kernels of `underdog-tensor`. `kept` is what one
-//! leaves for the other, `work` the scratch of both.
+//! The transformer: one decoder, driven by [`Config`], for every family. Flow: `mod` (embed, layers, head) → `layer` and
+//! `second_half` (one layer forward) → `backward` and `adapter_gradients` (one layer backward) → `linear` and the kernels of
+//! `underdog-tensor`. `kept` is what one leaves for the other, `work` the scratch of both.
 //!
 //! It takes rows ([`Batch`], [`Forest`]) and gives log-probabilities or logits; what they are good for is the business of
 //! `train` and of `generate`.
 
+mod adapter_gradients;
 mod backward;
 mod cache;
 mod extend;
 mod kept;
 mod layer;
 mod memory;
+mod second_half;
 mod weights;
 mod work;
 

@@ -87,6 +87,17 @@ impl Rows {
         }
     }
 
+    /// The values `[rows, k]` where they are row-major, to be written in place.
+    pub fn plain_mut(&mut self) -> Option<&mut [f32]> {
+        match self {
+            Rows::F32 { values, rounded, .. } => {
+                rounded.take();
+                Some(values)
+            }
+            Rows::Bf16(_) => None,
+        }
+    }
+
     /// The transpose of a product.
     pub fn load_transposed(&mut self, panels: &Panels) {
         assert!(panels.n <= panels.width, "only the results of low-rank products are transposed");
