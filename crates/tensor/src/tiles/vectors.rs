@@ -108,7 +108,7 @@ fn one_row<const N: usize>(terms: &[Strided<'_>], row: usize, c: &mut [f32], int
     c.copy_from_slice(sums.as_flattened());
 }
 
-/// `rows`: some rows of a block, all sums in registers. What is named `$lanes` to `$feature` are the instructions of one set.
+/// `rows`: some rows of a block, all sums in registers. What is given from `$feature` to `$pairs` is one set of instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! rows {
     ($feature:literal, $vector:ty, $lanes:literal, $height:literal, $zero:ident, $load:ident, $store:ident, $splat:ident,

@@ -149,6 +149,11 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
     values(y)
 }
 
+/// The bits of 1.5 · 2²³: an integer of less than 2²² added to them is added to the number. A scale has at most 19 significant
+/// bits, so that its product with that number is exact, and what is left after taking it away again is rounded once, as the
+/// product with the integer would be: one instruction instead of a conversion and a product.
+const SHIFTED: i32 = 0x4b40_0000;
+
 /// Rows that meet a group taken apart at a time: their sums, as integers and in f32, fill most of the registers.
 pub const TILE: usize = 8;
 
@@ -224,22 +229,22 @@ impl Apart {
                     products[r] = _mm512_mul_ps(*second, _mm512_cvtepi32_ps(a[r]));
                     a[r] = _mm512_set1_epi32(-zero * x.sums[r][0]);
                 }
-            } else if zero != 0 {
+            } else {
                 for r in 0..TILE {
-                    a[r] = _mm512_set1_epi32(-zero * (x.sums[r][0] + x.sums[r][1]));
+                    a[r] = _mm512_set1_epi32(SHIFTED - zero * (x.sums[r][0] + x.sums[r][1]));
                 }
             }
+            let back = _mm512_mul_ps(*first, _mm512_set1_ps(-f32::from_bits(SHIFTED as u32)));
             for v in 0..if KIND == SUPER_SIX { 4 } else { 8 } {
                 for r in 0..TILE {
                     a[r] = _mm512_dpbusd_epi32(a[r], codes[v], four(&x.codes[r], v));
                 }
             }
             for r in 0..TILE {
-                let sum = _mm512_cvtepi32_ps(a[r]);
                 products[r] = if KIND == SUPER_SIX {
-                    _mm512_fmadd_ps(*first, sum, products[r])
+                    _mm512_fmadd_ps(*first, _mm512_cvtepi32_ps(a[r]), products[r])
                 } else {
-                    _mm512_mul_ps(*first, sum)
+                    _mm512_fmadd_ps(*first, _mm512_castsi512_ps(a[r]), back)
                 };
                 y[r] = _mm512_fmadd_ps(products[r], _mm512_set1_ps(x.scales[r]), y[r]);
                 if KIND == LEAST || KIND == SUPER {
