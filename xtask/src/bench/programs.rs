@@ -137,8 +137,8 @@ pub fn decode(bench: &Bench) -> Result<(Value, Value), String> {
 }
 
 /// 100 steps on banking77 without its list of intents in every precision; the smoothed curves may be 1 % apart. With few rows a
-/// step two curves drift apart by more than that whatever rounds their numbers: at 4 rows, bf16 and weights in blocks, which
-/// are rounded to the same bf16, were 3 % from each other.
+/// step two curves drift apart by more than that whatever rounds their numbers: at 4 rows, bf16 and weights in blocks, whose
+/// layers meet the same bf16 values, were 3 % from each other.
 pub fn loss(bench: &Bench) -> Result<(Value, Value), String> {
     let (steps, batch, window) = (100, 16, 10);
     let task = tasks::write(&bench.scratch.join("loss"), Shape { rows: 1, prompt: 1, shared: 0.0 })?;
