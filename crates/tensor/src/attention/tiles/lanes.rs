@@ -251,3 +251,41 @@ pub fn gradients(
         store_line(&mut to.pairs[1], line, pairs(ds[1], ds[3]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bf16::round;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn rounded_both_ways(a: &Lane, b: &Lane) -> Tile {
+        let mut tile = Tile::ZERO;
+        store_line(&mut tile, 0, halves(load(a), load(b)));
+        store_line(&mut tile, 1, pairs(load(a), load(b)));
+        tile
+    }
+
+    #[test]
+    fn lanes_are_rounded_as_single_values() {
+        if !crate::cpu::has_wide_words() {
+            println!("this machine has no AVX-512: lanes are not rounded here");
+            return;
+        }
+        let lane = |seed| {
+            let mut lane = Lane::ZERO;
+            lane.0.copy_from_slice(&underdog_testkit::hashed_values(seed, 0, 16, 3.0));
+            lane
+        };
+        let (mut a, b) = (lane(1), lane(2));
+        // Ties to the even neighbour below and above, an infinity, and a zero with its sign.
+        let special = [0x3f80_8000, 0x3f81_8000, 0xff80_0000, 0x8000_0000].map(f32::from_bits);
+        a.0[..4].copy_from_slice(&special);
+        // SAFETY: the CPU was just asked for these instructions.
+        let tile = unsafe { rounded_both_ways(&a, &b) };
+        for i in 0..16 {
+            let (a, b) = (round(a.0[i]), round(b.0[i]));
+            assert_eq!((tile.0[i], tile.0[16 + i]), (a, b), "halves, {i}");
+            assert_eq!((tile.0[32 + 2 * i], tile.0[33 + 2 * i]), (a, b), "pairs, {i}");
+        }
+    }
+}
