@@ -7,7 +7,8 @@
 //!
 //! Grouped queries: query head `h` reads key/value head `h · G / H`.
 //!
-//! Two ways lead to the numbers: `reference` in f32, and `tiles` in bf16 where [`Format::Bf16`] asks for it and the CPU has AMX.
+//! Two ways lead to the numbers: `reference` in f32, and `tiles` in bf16 where [`Format::Bf16`] asks for it and the CPU has
+//! AVX-512.
 //! `plan` says which queries meet which keys there.
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ pub struct Heads {
     /// A key is seen while `query position − key position < window`.
     pub window: Option<usize>,
     /// The number format of products. In bf16, queries, keys, values, weights and their gradients are rounded where they are
-    /// multiplied; inputs, outputs, sums and the softmax are f32 either way. Where the CPU has no tiles for it, and for rows
+    /// multiplied; inputs, outputs, sums and the softmax are f32 either way. Where the CPU has no AVX-512, and for rows
     /// that are decoded one by one, f32 is used.
     pub format: Format,
 }

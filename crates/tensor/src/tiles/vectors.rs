@@ -8,6 +8,7 @@ use crate::cpu::Isa;
 use crate::matmul::Into;
 
 /// Pairs of rows of a right factor in a tile.
+#[cfg(target_arch = "x86_64")]
 const PAIRS: usize = 16;
 
 /// The widest set of instructions that this CPU has for it and may use.
