@@ -15,15 +15,20 @@ use underdog_tensor::pool::Team;
 /// Which half of a pair.
 #[derive(Clone, Copy)]
 pub enum Which {
+    /// From the input to low rank.
     A,
+    /// From low rank to the output.
     B,
 }
 
 /// Which of a group's right factors.
 #[derive(Clone, Copy)]
 pub enum Source {
+    /// `work.right`.
     First,
+    /// `work.right_2`.
     Second,
+    /// `work.right_3`.
     Third,
 }
 

@@ -162,7 +162,7 @@ impl<'a> Scope<'a> {
         self.pair(module).map_or(0, |pair| pair.rank)
     }
 
-    /// Norms `rows` rows of `x` into `work.left`, and into `work.block` where `modules`' dropout reads it.
+    /// Norms `rows` rows of `x` into `work.left`, and into `work.block` where dropout of one of `modules` reads it.
     pub fn normed_left(&self, x: &[f32], weight: &[f32], rows: usize, work: &mut Work, modules: &[Module]) {
         let c = self.width;
         work.left.reset(rows, c);
@@ -189,7 +189,7 @@ impl<'a> Scope<'a> {
         work.left.put_panels(0, &work.block);
     }
 
-    /// The low-rank product of what `work.left` and, where there is dropout, `work.block` hold, with the module's dropout; kept as f32 from row `at` on.
+    /// The low-rank product of what `work.left` holds, or with the module's dropout `work.block`; kept as f32 from row `at` on.
     pub fn low_of_left(&self, module: Module, first: usize, kept: &mut [f32], at: usize, work: &mut Work) {
         if self.pair(module).is_none() {
             return;

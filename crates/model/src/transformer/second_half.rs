@@ -29,6 +29,7 @@ struct Half<'a> {
 }
 
 impl Scope<'_> {
+    /// Runs the half on `x [T, C]` in place, with attention's output in `out [T, H·D]`; what the backward pass needs goes to `kept`.
     pub fn second_half(&self, x: &mut [f32], kept: &mut Activations, out: &[f32], work: &mut [Work]) {
         let groups = &self.groups;
         let (c, q) = (self.width, self.heads.heads * self.heads.head_size);

@@ -8,8 +8,7 @@
 //! Grouped queries: query head `h` reads key/value head `h · G / H`.
 //!
 //! Two ways lead to the numbers: `reference` in f32, and `tiles` in bf16 where [`Format::Bf16`] asks for it and the CPU has
-//! AVX-512.
-//! `plan` says which queries meet which keys there.
+//! AVX-512. `plan` says which queries meet which keys there.
 
 #[cfg(test)]
 mod cached_tests;
