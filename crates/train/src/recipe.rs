@@ -46,7 +46,7 @@ pub struct Recipe {
     pub targets: String,
     /// Seed of the fresh adapter, the order of rows and dropout.
     pub seed: u64,
-    /// Number format in which the frozen weights are multiplied: `auto`, `f32` or `bf16`.
+    /// Number format in which the frozen weights are multiplied: `auto`, `f32`, `bf16` or `native`.
     pub precision: String,
     /// Steps between checkpoints.
     pub save_every: usize,

@@ -29,7 +29,7 @@ impl Linear {
                 let Factor::F32(weight) = self.forward() else { unreachable!("a weight in f32") };
                 matmul(MatMut::new(&mut y, rows, self.output), Into::Set, 1.0, x, weight, Threads::All);
             }
-            Weight::Bf16(packed) => tiles::matmul(&mut y, Into::Set, x, packed),
+            Weight::Bf16 { packed, .. } => tiles::matmul(&mut y, Into::Set, x, packed),
         }
         y
     }
@@ -37,7 +37,7 @@ impl Linear {
     /// The output with the largest value for each row of `x [N, input]`, the first of equals.
     pub fn best(&self, x: &[f32]) -> Vec<u32> {
         let rows = x.len() / self.input;
-        if let (Weight::Bf16(packed), true) = (&self.weight, rows > 0) {
+        if let (Weight::Bf16 { packed, .. }, true) = (&self.weight, rows > 0) {
             return tiles::best(Mat::new(x, rows, self.input), packed);
         }
         // Parts of equal size: a small one would take another way through weights in blocks.
@@ -63,7 +63,7 @@ impl Head for Linear {
     fn format(&self) -> Format {
         match &self.weight {
             Weight::F32(_) | Weight::Turned(_) => Format::F32,
-            Weight::Bf16(_) => Format::Bf16,
+            Weight::Bf16 { .. } => Format::Bf16,
             Weight::Blocks { .. } if tiles::accelerated() => Format::Bf16,
             Weight::Blocks { .. } => Format::F32,
         }
@@ -78,7 +78,7 @@ impl Head for Linear {
                 forward: (self.forward(), range.start),
                 backward: Factor::F32(Mat::new(&weight[range.start * width..range.end * width], rows, width)),
             },
-            Weight::Bf16(packed) => {
+            Weight::Bf16 { packed, .. } => {
                 if let Right::Bf16(backward) = backward {
                     packed.transpose_into(range.clone(), backward, Threads::One);
                 }

@@ -94,8 +94,9 @@ enum Weight {
     /// Turned to `[input, output]`: `gemm` multiplies rows with it as it lies, where it would pack the other for every product.
     /// The way back turns a layer's weights at a time.
     Turned(Vec<f32>),
-    /// Packed for `x Wᵀ`; the way back transposes the tiles of a layer at a time.
-    Bf16(Packed),
+    /// Packed for `x Wᵀ`; the way back transposes the tiles of a layer at a time. `rows` are the same before they were
+    /// rounded, for a head whose rows are embeddings.
+    Bf16 { packed: Packed, rows: Option<Matrix> },
     /// In the blocks of the file.
     Blocks { matrix: Arc<Matrix>, pool: Arc<Pool> },
 }
@@ -116,7 +117,7 @@ impl Linear {
     pub fn new(weight: Vec<f32>, input: usize, output: usize, precision: Precision) -> Self {
         let view = Mat::new(&weight, output, input);
         let weight = match precision {
-            Precision::Bf16 => Weight::Bf16(Packed::pack(view.t())),
+            Precision::Bf16 => Weight::Bf16 { packed: Packed::pack(view.t()), rows: None },
             Precision::F32 | Precision::Native => Weight::F32(weight),
         };
         Linear { weight, input, output }
@@ -127,6 +128,16 @@ impl Linear {
         let Weight::F32(values) = self.weight else { return self };
         let weight = Weight::Turned(turned(&values, self.output, self.input));
         Linear { weight, ..self }
+    }
+
+    /// With `exact` rows for [`Linear::row`], where the weight is in bf16.
+    pub fn with_rows(self, exact: Matrix) -> Self {
+        match self.weight {
+            Weight::Bf16 { packed, .. } => {
+                Linear { weight: Weight::Bf16 { packed, rows: Some(exact) }, ..self }
+            }
+            weight => Linear { weight, ..self },
+        }
     }
 
     /// From a weight that stays in its blocks; products of few rows run on `pool`.
@@ -144,8 +155,16 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         match &self.weight {
             Weight::F32(weight) | Weight::Turned(weight) => weight.len() * 4,
-            Weight::Bf16(_) => self.input * self.output * 2,
+            Weight::Bf16 { .. } => self.input * self.output * 2,
             Weight::Blocks { matrix, .. } => matrix.bytes(),
+        }
+    }
+
+    /// Bytes of the exact rows beside the weight; no product reads them.
+    pub fn row_bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Bf16 { rows: Some(exact), .. } => exact.bytes(),
+            _ => 0,
         }
     }
 
@@ -154,7 +173,7 @@ impl Linear {
         match &self.weight {
             Weight::F32(weight) => Factor::F32(Mat::new(weight, self.output, self.input).t()),
             Weight::Turned(weight) => Factor::F32(Mat::new(weight, self.input, self.output)),
-            Weight::Bf16(packed) => Factor::Bf16(packed),
+            Weight::Bf16 { packed, .. } => Factor::Bf16(packed),
             Weight::Blocks { matrix, .. } => Factor::Blocks(matrix),
         }
     }
@@ -166,8 +185,8 @@ impl Linear {
     /// For a weight in f32 that was not [`Linear::turned`].
     pub fn unpack(&self, format: Format, way: Way, to: &mut Right) -> bool {
         let values = match &self.weight {
-            Weight::Bf16(_) if way == Way::Forward => return false,
-            Weight::Bf16(packed) => {
+            Weight::Bf16 { .. } if way == Way::Forward => return false,
+            Weight::Bf16 { packed, .. } => {
                 if !matches!(to, Right::Bf16(_)) {
                     *to = Right::new(Format::Bf16);
                 }
@@ -204,7 +223,8 @@ impl Linear {
         true
     }
 
-    /// Row `index` of the weight, `[input]`: the embedding of a token, where the head is the embedding too.
+    /// Row `index` of the weight, `[input]`: the embedding of a token, where the head is the embedding too. As the file means
+    /// it where that is known ([`Linear::with_rows`]), else as it is multiplied.
     pub fn row(&self, index: usize, to: &mut [f32]) {
         match &self.weight {
             Weight::F32(weight) => to.copy_from_slice(&weight[index * self.input..][..self.input]),
@@ -213,7 +233,8 @@ impl Linear {
                     .zip(weight[index..].iter().step_by(self.output))
                     .for_each(|(to, from)| *to = *from);
             }
-            Weight::Bf16(packed) => packed.column(index, to),
+            Weight::Bf16 { rows: Some(exact), .. } => exact.rows(index..index + 1, to),
+            Weight::Bf16 { packed, rows: None } => packed.column(index, to),
             Weight::Blocks { matrix, .. } => matrix.rows(index..index + 1, to),
         }
     }
@@ -245,6 +266,25 @@ fn turn(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
 mod tests {
     use super::*;
     use underdog_testkit::hashed_values;
+
+    #[test]
+    fn rows_of_a_rounded_head_are_as_the_file_means_them() {
+        let (input, output) = (64, 8);
+        let blocks: Vec<u8> = (0..input * output / 32)
+            .flat_map(|i| [vec![0x55, 0x2d], (0..32).map(|j| (i * 37 + j * 11) as u8).collect()].concat())
+            .collect();
+        let matrix = || Matrix::new(quantised::Format::Q8_0, &blocks, output, input).unwrap();
+        let mut values = vec![0.0; input * output];
+        matrix().rows(0..output, &mut values);
+        let rounded = Linear::new(values.clone(), input, output, Precision::Bf16);
+        let (mut row, mut exact) = (vec![0.0; input], vec![0.0; input]);
+        rounded.row(5, &mut row);
+        let head = rounded.with_rows(matrix());
+        head.row(5, &mut exact);
+        assert_eq!(exact, values[5 * input..6 * input]);
+        assert!(row != exact && row.iter().zip(&exact).all(|(a, b)| (a - b).abs() <= b.abs() / 256.0));
+        assert_eq!((head.bytes(), head.row_bytes()), (2 * input * output, matrix().bytes()));
+    }
 
     #[test]
     fn a_turned_weight_is_the_same_weight() {

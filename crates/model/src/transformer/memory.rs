@@ -27,7 +27,7 @@ pub struct StepSize {
 impl Transformer {
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
-        self.embedding.as_ref().map_or(0, |e| e.bytes()) + self.matrix_bytes()
+        self.embedding.as_ref().map_or(0, |e| e.bytes()) + self.head.row_bytes() + self.matrix_bytes()
     }
 
     /// Bytes that a step takes beside weights, adapter and what [`Transformer::bytes_per_token`] counts.

@@ -157,7 +157,7 @@ impl Transformer {
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
         let loading = Loading { precision, pool: Arc::new(Pool::new(rayon::current_num_threads())) };
-        let head = loading.linear(checkpoint, Tensor::Head)?;
+        let head = loading.head(checkpoint)?;
         // Rows of the embedding are copied, never multiplied: there is nothing to pack them for.
         let plain = if precision == Precision::Native { precision } else { Precision::F32 };
         let embeddings = Loading { precision: plain, pool: loading.pool.clone() };

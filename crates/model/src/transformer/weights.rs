@@ -24,6 +24,19 @@ impl Loading {
         let shape = checkpoint.config().shape(tensor);
         Ok(Linear::new(checkpoint.load(tensor)?, shape[1], shape[0], self.precision))
     }
+
+    /// The output head. Where it is the embedding too, and bf16 would round what the file's blocks say, its rows are taken
+    /// from the blocks: rounded rows go wrong by the same amount in every step, and training adds that up.
+    pub fn head(&self, checkpoint: &Checkpoint) -> Result<Linear> {
+        let head = self.linear(checkpoint, Tensor::Head)?;
+        if self.precision != Precision::Bf16 || !checkpoint.config().tied {
+            return Ok(head);
+        }
+        Ok(match checkpoint.load_blocks(Tensor::Head)? {
+            Some(rows) => head.with_rows(rows),
+            None => head,
+        })
+    }
 }
 
 /// The weights of one layer. Norms that a family does not have are `None`.
