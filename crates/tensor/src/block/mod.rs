@@ -100,19 +100,17 @@ impl Rows {
 
     /// The transpose of a product.
     pub fn load_transposed(&mut self, panels: &Panels) {
-        assert!(panels.n <= panels.width, "only the results of low-rank products are transposed");
-        match self {
-            Rows::F32 { values, k, rounded } => {
-                rounded.take();
-                *k = panels.rows;
-                values.resize(panels.n * panels.rows, 0.0);
-                for (i, row) in panels.values.chunks(panels.width.max(1)).take(panels.rows).enumerate() {
-                    for (j, value) in row[..panels.n].iter().enumerate() {
-                        values[j * panels.rows + i] = *value;
+        self.reset(panels.n, panels.rows);
+        for i in 0..panels.rows {
+            for (column, piece) in panels.row(i) {
+                match self {
+                    Rows::F32 { values, .. } => {
+                        let to = values[column * panels.rows + i..].iter_mut().step_by(panels.rows);
+                        to.zip(piece).for_each(|(to, value)| *to = *value);
                     }
+                    Rows::Bf16(left) => left.put_column(i, column, piece),
                 }
             }
-            Rows::Bf16(left) => left.load_transposed(&panels.values, panels.width, panels.rows, panels.n),
         }
     }
 

@@ -58,15 +58,12 @@ impl Left {
         }
     }
 
-    /// The transpose of `x [k, rows]` with rows `stride` apart.
-    pub fn load_transposed(&mut self, x: &[f32], stride: usize, k: usize, rows: usize) {
-        self.reset(rows, k);
+    /// Puts values of column `inner` from row `first` on.
+    pub fn put_column(&mut self, inner: usize, first: usize, values: &[f32]) {
         let depth = self.depth();
-        for (inner, x) in x.chunks(stride).take(k).enumerate() {
-            for (i, &value) in x[..rows].iter().enumerate() {
-                self.data[(i / 16 * depth + inner / DEPTH) * TILE + i % 16 * DEPTH + inner % DEPTH] =
-                    round(value);
-            }
+        for (i, &value) in (first..).zip(values) {
+            self.data[(i / 16 * depth + inner / DEPTH) * TILE + i % 16 * DEPTH + inner % DEPTH] =
+                round(value);
         }
     }
 

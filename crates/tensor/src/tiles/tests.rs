@@ -79,7 +79,8 @@ fn factors_put_row_by_row_are_those_packed_at_once() {
             packed.put_pair(i, 0, &b[i * n..][..n], second);
         }
         assert_eq!(packed.data[..], Packed::pack(Mat::new(&b, k, n)).data[..], "{k} × {n}");
-        left.load_transposed(&b, n, k, n);
+        left.reset(n, k);
+        b.chunks_exact(n).enumerate().for_each(|(i, row)| left.put_column(i, 0, row));
         let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
         let mut plain = Left::default();
         plain.load(Mat::new(&transposed, n, k));
