@@ -187,6 +187,12 @@ fn read_config(directory: &Path, value: &Value) -> Result<LoraConfig> {
             return Err(bad(field, "it absent or off", &value[field]));
         }
     }
+    // Other ways of beginning change the base's weights, which then are not the ones that the adapter goes with.
+    let begun = &value["init_lora_weights"];
+    let plain = ["gaussian", "eva", "orthogonal"];
+    if !(begun.is_null() || begun.is_boolean() || begun.as_str().is_some_and(|way| plain.contains(&way))) {
+        return Err(bad("init_lora_weights", "a way that leaves the base as it is", begun));
+    }
     if value["peft_type"] != "LORA" {
         return Err(bad("peft_type", "LORA", &value["peft_type"]));
     }

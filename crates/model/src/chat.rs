@@ -6,8 +6,8 @@
 
 use crate::gguf::Gguf;
 use crate::tokenizer::{read_object, special_text};
-use minijinja::value::Kwargs;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Jinja, context};
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value as Jinja, context};
 use serde_json::Value;
 use std::path::Path;
 use underdog_eval::model::{Message, Role};
@@ -18,6 +18,11 @@ const GEMMA3: &str = include_str!("gemma3.jinja");
 
 /// Stands for an answer while looking for what ends one; no template has reason to touch it.
 const PROBE: &str = "UNDERDOGPROBE";
+
+/// Values in one another that `tojson` writes, and spaces that it writes before a line for each.
+const DEEPEST: usize = 64;
+/// Parts that a template may make of a list.
+const MOST_PARTS: usize = 10_000;
 
 /// A chat template with the special tokens that it may name.
 #[derive(Debug)]
@@ -194,6 +199,10 @@ fn environment() -> Environment<'static> {
         },
     );
     environment.add_filter("tojson", to_json);
+    environment.add_filter("batch", of_few(minijinja::filters::batch));
+    environment.add_filter("slice", of_few(minijinja::filters::slice));
+    // It makes as many spaces as it is told to, and no template that we know needs it.
+    environment.remove_filter("indent");
     environment
 }
 
@@ -201,11 +210,43 @@ fn environment() -> Environment<'static> {
 fn to_json(value: Jinja, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
+    if indent.is_some_and(|indent| indent > DEEPEST) || is_deeper_than(&value, DEEPEST) {
+        let what = format!("tojson: more than {DEEPEST} spaces, or as many values in one another");
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
+    }
     let value = serde_json::to_value(&value)
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     let mut text = String::new();
     write_json(&value, indent, 0, &mut text);
     Ok(text)
+}
+
+/// Whether lists and objects lie in one another deeper than that.
+fn is_deeper_than(value: &Jinja, depth: usize) -> bool {
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
+        return false;
+    }
+    let Ok(mut items) = value.try_iter() else { return false };
+    depth == 0
+        || match value.kind() {
+            ValueKind::Map => {
+                items.any(|key| value.get_item(&key).is_ok_and(|item| is_deeper_than(&item, depth - 1)))
+            }
+            _ => items.any(|item| is_deeper_than(&item, depth - 1)),
+        }
+}
+
+/// `filter` of at most so many parts: the library makes as many as it is told to.
+fn of_few(
+    filter: fn(&State, Jinja, usize, Option<Jinja>) -> std::result::Result<Jinja, minijinja::Error>,
+) -> impl Fn(&State, Jinja, usize, Option<Jinja>) -> std::result::Result<Jinja, minijinja::Error> {
+    move |state: &State, value: Jinja, count: usize, fill: Option<Jinja>| {
+        if count > MOST_PARTS {
+            let what = format!("more than {MOST_PARTS} parts");
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
+        }
+        filter(state, value, count, fill)
+    }
 }
 
 /// Writes `value` with Python's separators; `depth` counts the containers around it.

@@ -209,7 +209,7 @@ impl LanguageModel {
                 .hint("shorten the input, or take a model with a longer context"));
         }
         // The token that ends the turn is generated too.
-        let max_new = (request.max_new_tokens + 1).min(context - tokens.len());
+        let max_new = request.max_new_tokens.saturating_add(1).min(context - tokens.len());
         Ok(Prompt { tokens, max_new })
     }
 
@@ -311,10 +311,12 @@ impl Model for LanguageModel {
     }
 
     fn how(&self) -> Option<String> {
+        let drawn = self.decoding.sampling.map(|sampling| format!("drawn, {}", sampling.name()));
         let constrained = self.constraint.as_ref().map(|constraint| {
             let but = constraint.not_held().map(|what| format!(", but not to all of it ({what})"));
             format!(
-                "greedy, each token held to what the {} allow{}",
+                "{}, each token held to what the {} allow{}",
+                drawn.as_deref().unwrap_or("greedy"),
                 constraint.name(),
                 but.unwrap_or_default()
             )
@@ -326,7 +328,7 @@ impl Model for LanguageModel {
                 choice.labels().len()
             )
         });
-        chosen.or(constrained)
+        chosen.or(constrained).or(drawn)
     }
 
     fn prompt_len(&self, messages: &[Message]) -> Option<usize> {

@@ -104,6 +104,7 @@ fn what_is_not_supported_or_broken_is_named() {
     let read = || adapter::read(&path, base.config(), &base.fingerprint()).unwrap_err();
     for (from, to, want) in [
         ("\"use_dora\": false", "\"use_dora\": true", "`use_dora`"),
+        ("\"use_dora\": false", "\"init_lora_weights\": \"pissa_niter_4\"", "`init_lora_weights`"),
         ("\"LORA\"", "\"PREFIX_TUNING\"", "`peft_type`"),
         ("\"r\": 3", "\"r\": 0", "`r`"),
         ("\"r\": 3", "\"r\": 4", "does not fit"),

@@ -117,6 +117,20 @@ fn a_template_that_is_broken_or_loses_the_answer_is_an_error() {
     assert!(error.facts().what.contains("nothing ends"), "{error}");
     let error = ChatTemplate::new("{{ strftime_now('%Y') }}", None, None).err().unwrap();
     assert_eq!(error.kind(), Kind::Model);
+    // What the library would write or nest without end.
+    let turns = "{% for m in messages %}{{ m.content }}e{% endfor %}";
+    for much in [
+        "{{ [1]|tojson(indent=9223372036854775807) }}",
+        "{% set ns = namespace(x=1) %}{% for i in range(2000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+        "{{ [1]|batch(9223372036854775807) }}",
+        "{{ [1]|slice(9223372036854775807)|list }}",
+        "{{ 'a'|indent(9223372036854775807) }}",
+    ] {
+        let error = ChatTemplate::new(&format!("{turns}{much}"), None, None).err();
+        assert_eq!(error.map(|error| error.kind()), Some(Kind::Model), "{much}");
+    }
+    let usual = "{{ [[1], {'a': [2]}]|tojson(indent=4) }}{{ [1, 2, 3]|batch(2)|list|length }}";
+    assert!(ChatTemplate::new(&format!("{turns}{usual}"), None, None).is_ok());
     // A percent sign in braces, and a brace at the very end, are text.
     assert!(
         ChatTemplate::new("{%}{% for m in messages %}{{ m.content }}e{% endfor %}{%", None, None).is_err()

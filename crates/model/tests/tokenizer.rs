@@ -163,6 +163,49 @@ fn a_broken_tokenizer_json_is_an_error_that_names_the_file() {
     assert!(error.facts().place.as_deref().unwrap().ends_with("tokenizer_config.json"), "{error}");
 }
 
+#[test]
+fn an_unknown_token_outside_of_the_vocabulary_is_refused() {
+    let key = b"tokenizer.ggml.unknown_token_id";
+    let mut bytes = std::fs::read(golden("tokens/tiny-scored.gguf")).unwrap();
+    // One more entry in front of the others: key, type of a u32, number.
+    bytes[16] += 1;
+    let entry =
+        [&(key.len() as u64).to_le_bytes()[..], key, &4u32.to_le_bytes(), &4_000_000_000u32.to_le_bytes()];
+    bytes.splice(24..24, entry.concat());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let error = Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).err().unwrap().to_string();
+    assert!(error.contains("outside the vocabulary") && error.contains("4000000000"), "{error}");
+}
+
+/// Parts that the library takes, and then panics on, asks for all memory on, or draws lots with.
+#[test]
+fn parts_of_a_tokenizer_json_that_would_fail_later_are_refused() {
+    let text = std::fs::read_to_string(golden("tokens/tiny/tokenizer.json")).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut json = whole.clone();
+        change(&mut json);
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        Tokenizer::from_directory(folder.path()).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let part = |part: Value| move |json: &mut Value| json["normalizer"] = part.clone();
+    let precompiled = |map: &str| serde_json::json!({"type": "Precompiled", "precompiled_charsmap": map});
+    let nothing = serde_json::json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"});
+    assert!(refused(&part(precompiled("AAAA"))).contains("`Precompiled`"));
+    assert!(refused(&part(precompiled("/////wAAAAA="))).contains("`Precompiled`"));
+    assert!(refused(&part(nothing.clone())).contains("`Replace`"));
+    let within = serde_json::json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, nothing]});
+    assert!(refused(&part(within)).contains("`Replace`"));
+    let split = serde_json::json!({"type": "FixedLength", "length": 0});
+    assert!(refused(&|json| json["pre_tokenizer"] = split.clone()).contains("`FixedLength`"));
+    assert!(refused(&|json| json["model"]["continuing_subword_prefix"] = "####".into()).contains("a prefix"));
+    assert!(refused(&|json| json["model"]["dropout"] = 0.5.into()).contains("at random"));
+    assert_eq!(refused(&|json| json["model"]["dropout"] = 0.0.into()), "");
+}
+
 /// All dev rows of the built-in tasks, with the tokenizers of both real models.
 #[test]
 fn the_dev_rows_of_the_built_in_tasks() {

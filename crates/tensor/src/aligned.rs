@@ -42,8 +42,13 @@ impl<T: Plain> Aligned<T> {
 
     /// Makes it `len` values long. What was there stays, what a shorter length hid may come back, what is new is zero:
     /// for scratch that is written before it is read.
+    ///
+    /// # Panics
+    /// When no memory can have so many.
     pub fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(64);
+        let bytes = len.checked_mul(size_of::<T>());
+        assert!(bytes.is_some(), "{len} values are more than memory can have");
+        let lines = bytes.unwrap_or_default().div_ceil(64);
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; 64]));
         }

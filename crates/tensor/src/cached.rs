@@ -12,7 +12,7 @@ use crate::matmul::Mat;
 pub enum CacheFormat {
     /// As computed.
     F32,
-    /// Rounded to nearest: within 2⁻⁹ of each value, relative.
+    /// Rounded to nearest: within 2⁻⁸ of each value, relative.
     Bf16,
     /// 8-bit integers, symmetric, with a scale for each row and head: within 1/254 of the head's largest value.
     Int8,

@@ -20,7 +20,7 @@ pub struct Mat<'a> {
 impl<'a> Mat<'a> {
     /// A row-major matrix `[rows, columns]` that fills `data` exactly.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(data.len(), rows * columns, "matrix of {rows} × {columns}");
+        assert_eq!(Some(data.len()), rows.checked_mul(columns), "matrix of {rows} × {columns}");
         Mat { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
@@ -96,7 +96,7 @@ pub struct MatMut<'a> {
 impl<'a> MatMut<'a> {
     /// A row-major matrix `[rows, columns]` that fills `data` exactly.
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(data.len(), rows * columns, "matrix of {rows} × {columns}");
+        assert_eq!(Some(data.len()), rows.checked_mul(columns), "matrix of {rows} × {columns}");
         MatMut { data, rows, columns, row_stride: columns }
     }
 
@@ -109,10 +109,13 @@ impl<'a> MatMut<'a> {
 }
 
 fn check(len: usize, rows: usize, columns: usize, row_stride: usize) {
-    let last = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
+    let last = match (rows, columns) {
+        (0, _) | (_, 0) => Some(0),
+        _ => (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(columns)),
+    };
     assert!(
-        last <= len,
-        "a view of {rows} × {columns} with rows {row_stride} apart needs {last} values, not {len}"
+        last.is_some_and(|last| last <= len),
+        "a view of {rows} × {columns} with rows {row_stride} apart does not lie in {len} values"
     );
 }
 

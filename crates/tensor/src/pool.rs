@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -85,9 +85,14 @@ impl Pool {
     /// # Panics
     /// When a call of the task does.
     pub fn run(&self, task: &(dyn Fn(usize) + Sync)) {
-        let Ok(_busy) = self.busy.try_lock() else {
-            (0..self.threads()).for_each(task);
-            return;
+        let _busy = match self.busy.try_lock() {
+            Ok(guard) => guard,
+            // A task panicked: it left nothing half done here.
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                (0..self.threads()).for_each(task);
+                return;
+            }
         };
         if self.workers.is_empty() {
             task(0);
@@ -318,8 +323,11 @@ mod tests {
             let run = catch_unwind(AssertUnwindSafe(|| pool.run(&|worker| assert_ne!(worker, bad))));
             assert!(run.is_err(), "worker {bad}");
         }
-        let mut items = [0; 2];
-        pool.each(&mut items, |_, item| *item = 1);
-        assert_eq!(items, [1, 1]);
+        let mut items = [None; 2];
+        pool.each(&mut items, |_, item| *item = Some(std::thread::current().id()));
+        assert!(
+            items[0].is_some() && items[1].is_some() && items[0] != items[1],
+            "both threads work: {items:?}"
+        );
     }
 }

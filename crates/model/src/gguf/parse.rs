@@ -23,6 +23,8 @@ pub(super) struct Contents {
 
 /// Arrays in arrays are allowed by the format; no real file nests deeper.
 const MAX_NESTING: usize = 4;
+/// Values of a list whose kind takes more memory than file.
+const MOST_VALUES: u64 = 1 << 20;
 /// The format's default for `general.alignment`.
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// Fewest bytes of a metadata entry: key length, type, one-byte value.
@@ -170,8 +172,27 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str, depth: usize) -> Result<Value>
             let bytes = cursor.take(count * 4, key)?;
             Ok(Value::I32s(bytes.as_chunks().0.iter().map(|number| i32::from_le_bytes(*number)).collect()))
         }
+        // Single bytes, of which there may be many: never a value of its own for each.
+        0 | 1 => {
+            let bytes = cursor.take(count, key)?;
+            let number = |byte: &u8| if code == 0 { i32::from(*byte) } else { i32::from(byte.cast_signed()) };
+            Ok(Value::I32s(bytes.iter().map(number).collect()))
+        }
+        2 | 3 => {
+            let bytes = cursor.take(count * 2, key)?;
+            let numbers = bytes.as_chunks().0.iter().map(|pair| match code {
+                2 => i32::from(u16::from_le_bytes(*pair)),
+                _ => i32::from(i16::from_le_bytes(*pair)),
+            });
+            Ok(Value::I32s(numbers.collect()))
+        }
         _ => {
-            // Each of these is larger in memory than in the file: start small and grow with what is really read.
+            // Each of these is larger in memory than in the file: there are few, and they grow with what is really read.
+            if count > MOST_VALUES {
+                return Err(fault(cursor.path, format!("metadata '{key}' has too many values"))
+                    .expected(format!("at most {MOST_VALUES}"))
+                    .found(count.to_string()));
+            }
             let mut list = Vec::new();
             for _ in 0..count {
                 list.push(read_value(cursor, code, key, depth + 1)?);

@@ -38,6 +38,7 @@ pub(super) fn open(dir: &Path) -> Result<(JsonTokenizer, Marks)> {
             .at(path.display().to_string())
     };
     let json: Value = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+    check_parts(&json).map_err(broken)?;
     let mut inner: tokenizers::Tokenizer =
         text.parse().map_err(|error: tokenizers::Error| broken(error.to_string()))?;
     // How long a text may be is for the caller to say: nothing is cut or filled up silently.
@@ -78,6 +79,61 @@ fn not_an_object(path: &Path, found: String) -> Error {
         .expected("a JSON object")
         .found(found)
         .at(path.display().to_string())
+}
+
+/// Refuses what the library takes without a look and then fails on, and what makes the same text other tokens each time.
+fn check_parts(json: &Value) -> std::result::Result<(), String> {
+    let model = &json["model"];
+    if model["dropout"].as_f64().is_some_and(|dropout| dropout > 0.0) {
+        return Err("merges that are left out at random (`dropout`)".to_string());
+    }
+    if model["type"] == "BPE" && model["continuing_subword_prefix"].as_str().is_some_and(|p| !p.is_empty()) {
+        return Err("byte pairs with a prefix (`continuing_subword_prefix`)".to_string());
+    }
+    ["normalizer", "pre_tokenizer", "post_processor", "decoder"]
+        .iter()
+        .try_for_each(|part| check_part(&json[*part]))
+}
+
+/// The same for one part and the parts in it.
+fn check_part(part: &Value) -> std::result::Result<(), String> {
+    let fields = match part {
+        Value::Array(parts) => return parts.iter().try_for_each(check_part),
+        Value::Object(fields) => fields,
+        _ => return Ok(()),
+    };
+    let empty = |pattern: &Value| pattern.as_str().is_some_and(str::is_empty);
+    match part["type"].as_str() {
+        Some("FixedLength") if part["length"].as_u64().is_none_or(|length| length == 0) => {
+            Err("pieces of no length (`FixedLength`)".to_string())
+        }
+        Some("Replace") if empty(&part["pattern"]["String"]) || empty(&part["pattern"]["Regex"]) => {
+            Err("a replacement of nothing (`Replace`)".to_string())
+        }
+        Some("Precompiled") if !map_is_whole(part["precompiled_charsmap"].as_str().unwrap_or_default()) => {
+            Err("a damaged map of characters (`Precompiled`)".to_string())
+        }
+        _ => fields.values().try_for_each(check_part),
+    }
+}
+
+/// Whether a map of characters holds the table whose length it begins with. Six letters of base 64 hold that length.
+fn map_is_whole(base_64: &str) -> bool {
+    let digit = |letter: u8| match letter {
+        b'A'..=b'Z' => Some(u64::from(letter - b'A')),
+        b'a'..=b'z' => Some(u64::from(letter - b'a') + 26),
+        b'0'..=b'9' => Some(u64::from(letter - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let Some(first) = base_64.as_bytes().first_chunk::<6>() else { return false };
+    let Some(bits) = first.iter().try_fold(0, |bits, &letter| Some(bits << 6 | digit(letter)?)) else {
+        return false;
+    };
+    // 36 bits: four bytes, the lowest first, and a half.
+    let length = u64::from(((bits >> 4) as u32).swap_bytes());
+    length + 4 <= base_64.len() as u64 / 4 * 3
 }
 
 /// Refuses a model that names an unknown token it does not have, or has none where its kind cannot do without: some

@@ -3,6 +3,7 @@
 //! Characters merge pairwise, the pair whose token has the highest score first (of equal ones the leftmost), until no
 //! pair is a token. What is no token in the end is spelled out in bytes.
 
+use super::mark;
 use super::special::Fragment;
 use super::vocabulary::{TokenKind, Vocabulary};
 use crate::gguf::Gguf;
@@ -50,8 +51,7 @@ impl Pieces {
                 vocabulary.id(&format!("<0x{byte:02X}>")).or(raw)
             })
             .collect();
-        let unknown =
-            gguf.metadata_u64("tokenizer.ggml.unknown_token_id").and_then(|id| u32::try_from(id).ok());
+        let unknown = mark(gguf, "tokenizer.ggml.unknown_token_id", None, vocabulary.len())?;
         let adds_space = gguf.metadata_bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
         // Adding zero makes -0.0 equal to 0.0 in the total order of the heap.
         let scores = scores.iter().map(|score| score + 0.0).collect();

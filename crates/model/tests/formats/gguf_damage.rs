@@ -91,6 +91,21 @@ fn counts_and_sizes_that_the_file_cannot_hold_are_refused() {
     }
 }
 
+/// A list of numbers that are larger in memory than in the file.
+#[test]
+fn long_lists_cost_no_more_memory_than_they_take_in_the_file() {
+    let mut parts = tiny("llama");
+    parts.set("truths", meta_array(7, (1 << 20) + 1, &vec![1; (1 << 20) + 1]));
+    assert!(said(&parts).contains("metadata 'truths' has too many values"), "{}", said(&parts));
+    let mut parts = tiny("llama");
+    parts.set("bytes", meta_array(1, 3, &[1, 255, 128]));
+    parts.set("words", meta_array(3, 2, &[255, 255, 1, 0]));
+    let (_folder, path) = parts.write();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let numbers = |key: &str| checkpoint.gguf().unwrap().metadata_i32s(key).unwrap().to_vec();
+    assert_eq!((numbers("bytes"), numbers("words")), (vec![1, -1, -128], vec![-1, 1]));
+}
+
 #[test]
 fn nesting_without_end_is_refused() {
     let mut value = meta_array(0, 0, &[]);
