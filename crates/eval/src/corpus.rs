@@ -150,6 +150,18 @@ impl Statistic {
         }
     }
 
+    /// Whether two samples add different things to the number.
+    pub fn differs(&self, a: usize, b: usize) -> bool {
+        match self {
+            Statistic::Labels { rows, .. } => rows[a] != rows[b],
+            Statistic::Hits(rows) => rows[a] != rows[b],
+            Statistic::Sums { rows, .. } => rows[a] != rows[b],
+            Statistic::Pairs { rows, .. } => rows[a] != rows[b],
+            Statistic::Mean(rows) => rows[a] != rows[b],
+            Statistic::Weighted(parts) => parts.iter().any(|(part, _)| part.differs(a, b)),
+        }
+    }
+
     /// How often samples are redrawn for this number.
     pub fn draws(&self) -> usize {
         match self {

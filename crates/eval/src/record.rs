@@ -9,7 +9,7 @@ use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,13 @@ pub struct Header {
     pub settings: RecordSettings,
     /// Samples that the whole run has.
     pub n: usize,
+    /// How many of their inputs stand in the training rows too: with one or more, nothing may be claimed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The templates of a task.
@@ -199,7 +206,7 @@ impl RecordWriter {
             }
             Error::io("cannot write the record", path, &source)
         })?;
-        let mut writer = RecordWriter { file, path: path.to_owned() };
+        let mut writer = RecordWriter::alone(file, path)?;
         writer.line(header)?;
         Ok(writer)
     }
@@ -208,18 +215,19 @@ impl RecordWriter {
     /// done come back with the writer.
     ///
     /// # Errors
-    /// When the record is of another candidate, task, split, data or setting (names which); when a line is broken.
+    /// When the record is of another candidate, task, split, data or setting (names which); when a line is broken; when
+    /// another process is writing it.
     pub fn resume(path: &Path, header: &Header) -> Result<(RecordWriter, Vec<SampleRecord>)> {
         if !path.exists() {
             return Ok((RecordWriter::create(path, header)?, Vec::new()));
         }
+        let failed = |source: std::io::Error| Error::io("cannot write the record", path, &source);
+        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
+        let mut writer = RecordWriter::alone(file, path)?;
         let whole = read_whole_lines(path)?;
         if let Some((record, _)) = &whole {
             require_equal(&record.header, header).map_err(|error| error.at(path.display().to_string()))?;
         }
-        let failed = |source: std::io::Error| Error::io("cannot write the record", path, &source);
-        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
-        let mut writer = RecordWriter { file, path: path.to_owned() };
         match whole {
             Some((record, length)) => {
                 writer.file.set_len(length as u64).map_err(failed)?;
@@ -230,6 +238,20 @@ impl RecordWriter {
                 writer.line(header)?;
                 Ok((writer, Vec::new()))
             }
+        }
+    }
+
+    /// A writer that holds the file as long as it lives: two of them would write every sample twice.
+    fn alone(file: File, path: &Path) -> Result<RecordWriter> {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new(Kind::Usage, "another process is writing this record")
+                    .expected("a record that nobody writes")
+                    .at(path.display().to_string())
+                    .hint("wait for it or stop it, or write to another place"))
+            }
+            // Some network file systems know no locks; then there is none, as there was before.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(RecordWriter { file, path: path.to_owned() }),
         }
     }
 

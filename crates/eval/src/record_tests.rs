@@ -128,3 +128,34 @@ fn the_record_of_version_1_stays_readable() {
         assert_eq!(serde_json::to_string(sample).unwrap(), lines.next().unwrap());
     }
 }
+
+#[test]
+fn a_record_has_one_writer_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, set) = task(folder.path(), 2);
+    let path = folder.path().join("record.jsonl");
+    let whole = measure(&task, &set, &mut mock(&task, &set, |_| true), &path);
+    let (first, _) = RecordWriter::resume(&path, &whole.header).unwrap();
+    let error = RecordWriter::resume(&path, &whole.header).unwrap_err();
+    assert!(error.to_string().contains("another process is writing this record"), "{error}");
+    drop(first);
+    assert!(RecordWriter::resume(&path, &whole.header).is_ok());
+}
+
+#[test]
+fn answers_that_were_judged_by_other_fields_are_not_mixed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (task, mut set) = task(folder.path(), 3);
+    let path = folder.path().join("record.jsonl");
+    let mut model = mock(&task, &set, |_| true);
+    set.samples.iter_mut().for_each(|sample| drop(sample.meta.insert("truth".into(), "x".into())));
+    measure(&task, &set, &mut model, &path);
+    let resume = EvalSettings { resume: true, ..settings(&path) };
+    let mut again = |set: &crate::split::EvalSet| {
+        evaluate(&task, set, &mut model, &resume, &mut |_| ControlFlow::Continue(()))
+    };
+    assert!(again(&set).is_ok());
+    set.samples[1].meta.insert("truth".into(), "y".into());
+    let error = again(&set).unwrap_err();
+    assert!(error.kind() == Kind::Usage && error.to_string().contains("rows have changed"), "{error}");
+}

@@ -36,7 +36,7 @@ pub struct Progress {
     pub done: usize,
     /// Samples in all.
     pub n: usize,
-    /// Mean score so far; `None` before the first sample.
+    /// Mean score so far; `None` before the first sample that has one.
     pub score: Option<f64>,
     /// Wall seconds so far, over all sittings.
     pub seconds: f64,
@@ -74,7 +74,7 @@ pub struct Evaluation {
     /// The first line of the record.
     #[serde(skip)]
     pub header: Header,
-    /// The samples in the order of the data.
+    /// The samples in the order of the data, or of the record that they were read from.
     #[serde(skip)]
     pub samples: Vec<SampleRecord>,
 }
@@ -98,8 +98,11 @@ impl Evaluation {
 
     fn new(header: Header, samples: Vec<SampleRecord>, path: &Path) -> Result<Evaluation> {
         let seed = header.settings.seed;
-        let verdicts: Vec<_> = samples.iter().map(|sample| &sample.verdicts).collect();
-        let clusters = clusters_of(samples.iter(), GROUP);
+        // By their ids: a record has them in the order in which they were finished, and what is drawn must not depend on it.
+        let mut ordered: Vec<&SampleRecord> = samples.iter().collect();
+        ordered.sort_by(|a, b| a.id.cmp(&b.id));
+        let verdicts: Vec<_> = ordered.iter().map(|sample| &sample.verdicts).collect();
+        let clusters = clusters_of(ordered.iter().copied(), GROUP);
         let mut metrics = BTreeMap::new();
         for metric in resolve_metrics(&header.harness)? {
             metrics.insert(metric.name.clone(), metric.measure(&verdicts, clusters.as_ref(), seed));
@@ -153,12 +156,13 @@ pub fn evaluate(
         None => set.samples.iter().collect(),
     };
     let prompts = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
-    let header = header(task, (set.split, &samples, &prompts), model, settings);
+    let header = header(task, (set.split, &samples, &prompts), model, settings)?;
     let (writer, done) = if settings.resume {
         RecordWriter::resume(&settings.record_path, &header)?
     } else {
         (RecordWriter::create(&settings.record_path, &header)?, Vec::new())
     };
+    require_same_meta(&samples, &done, &settings.record_path)?;
     let done_ids: HashSet<&str> = done.iter().map(|record| record.id.as_str()).collect();
     let (open, requests): (Vec<&Sample>, Vec<Request>) = samples
         .iter()
@@ -175,17 +179,32 @@ pub fn evaluate(
     Evaluation::new(header, records, &settings.record_path)
 }
 
+/// Refuses to go on where a row's other fields have changed since its answer was judged: checks may read them.
+fn require_same_meta(samples: &[&Sample], done: &[SampleRecord], path: &Path) -> Result<()> {
+    let now: HashMap<&str, &Sample> = samples.iter().map(|sample| (sample.id.as_str(), *sample)).collect();
+    let changed = done.iter().find(|record| {
+        // Records from before `meta` was kept say nothing about it.
+        !record.meta.is_empty() && now.get(record.id.as_str()).is_some_and(|row| row.meta != record.meta)
+    });
+    let Some(changed) = changed else { return Ok(()) };
+    Err(Error::new(Kind::Usage, "the rows have changed since the record was begun")
+        .expected(format!("the row `{}` with the fields that its answer was judged with", changed.id))
+        .found("other values in its fields")
+        .at(path.display().to_string())
+        .hint("resume with the rows that the record was begun with, or write to another place"))
+}
+
 /// The first line of the record of `samples` of a split, asked with `prompts`.
 fn header(
     task: &Task,
     (split, samples, prompts): (Split, &[&Sample], &[Vec<Message>]),
     model: &dyn Model,
     settings: &EvalSettings,
-) -> Header {
+) -> Result<Header> {
     // The prompts too: a template may read `meta`, which a sample could change without changing its input.
     let rows = samples.iter().zip(prompts);
     let data: Vec<_> = rows.map(|(s, p)| serde_json::json!([s.id, s.input, s.expected, p])).collect();
-    Header {
+    Ok(Header {
         version: RECORD_VERSION,
         task: task.name.clone(),
         split,
@@ -202,7 +221,8 @@ fn header(
             max_new_tokens: task.max_new_tokens,
         },
         n: samples.len(),
-    }
+        shared: task.shared_with_training(samples.iter().map(|sample| &sample.input))?,
+    })
 }
 
 /// One stretch of work on a record, from start or resume to the end or a stop.
@@ -213,7 +233,8 @@ struct Sitting<'a> {
     answered: Vec<bool>,
     writer: RecordWriter,
     records: Vec<SampleRecord>,
-    score_sum: f64,
+    /// Sum and number of the scores so far: a sample that was not asked has none.
+    scores: (f64, usize),
     n: usize,
     /// Seconds of earlier sittings.
     before: f64,
@@ -230,8 +251,9 @@ impl<'a> Sitting<'a> {
     ) -> Self {
         let score = task.harness.metrics().iter().find(|metric| metric.name == task.harness.score());
         let score_of = |record: &SampleRecord| score.and_then(|metric| metric.value(&record.verdicts));
+        let known = records.iter().filter_map(score_of);
         Sitting {
-            score_sum: records.iter().filter_map(score_of).sum(),
+            scores: known.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1)),
             before: records.iter().map(|record| record.elapsed).fold(0.0, f64::max),
             answered: vec![false; open.len()],
             started: Instant::now(),
@@ -287,7 +309,9 @@ impl<'a> Sitting<'a> {
         }
         let record = self.judge(self.open[index], answer);
         self.writer.append(&record)?;
-        self.score_sum += self.score.and_then(|metric| metric.value(&record.verdicts)).unwrap_or(0.0);
+        if let Some(value) = self.score.and_then(|metric| metric.value(&record.verdicts)) {
+            self.scores = (self.scores.0 + value, self.scores.1 + 1);
+        }
         self.records.push(record);
         Ok(())
     }
@@ -333,7 +357,8 @@ impl<'a> Sitting<'a> {
 
     fn progress(&self) -> Progress {
         let done = self.records.len();
-        let score = (done > 0).then(|| self.score_sum / done as f64);
+        let (sum, scored) = self.scores;
+        let score = (scored > 0).then(|| sum / scored as f64);
         Progress { done, n: self.n, score, seconds: self.seconds() }
     }
 

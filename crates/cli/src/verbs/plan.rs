@@ -5,6 +5,7 @@ use crate::arguments::PlanArguments;
 use crate::output::Output;
 use crate::verbs::compare::record_files;
 use underdog_eval::compare::{self, Entry};
+use underdog_eval::statistics::Unit;
 use underdog_eval::statistics::power::{Design, Plan};
 use underdog_eval::{Error, Evaluation, Kind, Result};
 
@@ -70,7 +71,7 @@ fn text(plan: &Plan) -> String {
         Design::Discordance { discordance } => {
             format!("{} of the rows right for one of both only", share(discordance))
         }
-        Design::Graded { variance } => {
+        Design::Graded { variance, .. } => {
             format!("differences with a standard deviation of {:.3}", variance.sqrt())
         }
         Design::Unpaired { accuracy } => {
@@ -81,11 +82,16 @@ fn text(plan: &Plan) -> String {
         Design::Unpaired { .. } => (" for each", "unpaired"),
         _ => ("", "paired"),
     };
+    let unit = match plan.design {
+        Design::Graded { unit, .. } => unit,
+        _ => Unit::Share,
+    };
     let differing = plan.discordance.map_or_else(String::new, |d| format!("; {} of them differ", share(d)));
     format!(
-        "{rows} rows{each} show a difference of {:.1} points with a chance of {:.0} %\n\
+        "{rows} rows{each} show a difference of {}{} with a chance of {:.0} %\n\
          ({paired} test, two-sided at 5 %; assumed: {assumed}{differing})",
-        100.0 * difference,
+        unit.difference(*difference).trim_start_matches('+'),
+        unit.points(),
         100.0 * power
     )
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use underdog_eval::compare::{GROUP, clusters_of};
 use underdog_eval::harness::{Verdicts, resolve_metrics};
-use underdog_eval::record::Record;
+use underdog_eval::record::{Record, SampleRecord};
 use underdog_eval::statistics::Unit;
 use underdog_train::metrics;
 
@@ -79,7 +80,9 @@ impl Run {
     /// What a page of it depends on.
     pub fn state(&self) -> String {
         let stamps: Vec<_> = self.records.iter().map(|record| (&record.path, record.stamp)).collect();
-        format!("{} {} {stamps:?}", self.id, self.updated)
+        // A run writes these after its records, and they decide what may be said.
+        let beside = ["report.json", "advise.json"].map(|name| stamp(&self.folder.join(name)));
+        format!("{} {} {stamps:?} {beside:?}", self.id, self.updated)
     }
 }
 
@@ -146,9 +149,12 @@ impl Scanner {
         let Record { header, samples } = Record::read(&found.path).ok()?;
         let metrics = resolve_metrics(&header.harness).ok()?;
         let score = metrics.iter().find(|metric| metric.name == header.harness.score.name())?;
-        let verdicts: Vec<&Verdicts> = samples.iter().map(|sample| &sample.verdicts).collect();
+        let mut ordered: Vec<&SampleRecord> = samples.iter().collect();
+        ordered.sort_by(|a, b| a.id.cmp(&b.id));
+        let verdicts: Vec<&Verdicts> = ordered.iter().map(|sample| &sample.verdicts).collect();
+        let clusters = clusters_of(ordered.iter().copied(), GROUP);
         let seconds = samples.iter().map(|sample| sample.elapsed).fold(0.0, f64::max);
-        let estimate = score.measure(&verdicts, None, header.settings.seed);
+        let estimate = score.measure(&verdicts, clusters.as_ref(), header.settings.seed);
         let progress = Progress {
             role: found.role,
             task: header.task,

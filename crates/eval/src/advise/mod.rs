@@ -108,9 +108,12 @@ impl AdviseData {
                 .found(candidates.len().to_string()));
         };
         let n = candidates[subject].evaluation.n;
+        let known = candidates.iter().map(|candidate| candidate.evaluation.header.shared);
+        let shared = known.fold(shared, usize::max);
         let against = against(&candidates, subject, (shared, seed))?;
         let tuned_curve = curves.iter().find(|curve| curve.role == TUNED);
-        let (recommendation, why) = recommend(&evidence(&against, &candidates, trained, tuned_curve));
+        let evidence = Evidence { shared, ..evidence(&against, &candidates, trained, tuned_curve) };
+        let (recommendation, why) = recommend(&evidence);
         let claims = claims(&against, &candidates);
         let score_unit = candidates[subject]
             .evaluation
@@ -236,7 +239,9 @@ fn evidence<'a>(
         strongest: strongest.map(|_| Sort::of(name)),
         strongest_score: score,
         verdict: trained.and_then(|_| against.claim(name)).map(|claim| claim.kind()),
-        at_most: comparison.and_then(|comparison| comparison.high),
+        // Without an interval all differences are equal; without a test there is nothing to go by.
+        at_most: comparison.and_then(|c| c.high.or(c.difference.filter(|_| c.p.is_some()))),
+        shared: 0,
         doubled: curve.and_then(|curve| curve.doubled.as_ref()),
     }
 }

@@ -79,8 +79,11 @@ pub struct Evidence<'a> {
     pub strongest_score: Option<f64>,
     /// What may be said of the trained model against it.
     pub verdict: Option<ClaimKind>,
-    /// Upper end of the interval of the trained model's score minus its.
+    /// Upper end of the interval of the trained model's score minus its; the difference where it is the same on every
+    /// sample; `None` where there is no test.
     pub at_most: Option<f64>,
+    /// Measured inputs that stand in the training rows too.
+    pub shared: usize,
     /// What twice the rows would bring the trained model.
     pub doubled: Option<&'a Doubled>,
 }
@@ -92,6 +95,10 @@ pub fn recommend(evidence: &Evidence<'_>) -> (Recommendation, String) {
         let why = "Nothing was trained and measured beside a baseline, so there is nothing to weigh.";
         return (Undecided, why.into());
     };
+    if evidence.shared > 0 {
+        let why = "Measured inputs stand in the training rows too, so the scores say nothing about new rows.";
+        return (Undecided, why.into());
+    }
     let rises = evidence.doubled.is_some_and(|doubled| doubled.low.is_some_and(|low| low > RISES));
     let reaches =
         evidence.doubled.zip(evidence.strongest_score).is_some_and(|(doubled, score)| doubled.score > score);
@@ -157,6 +164,7 @@ mod tests {
             strongest_score,
             verdict: Some(verdict),
             at_most,
+            shared: 0,
             doubled,
         })
         .0
@@ -198,9 +206,14 @@ mod tests {
             strongest_score: Some(0.9),
             verdict: None,
             at_most: None,
+            shared: 0,
             doubled: None,
         };
         assert_eq!(recommend(&evidence).0, Recommendation::Undecided);
+        let better = Evidence { verdict: Some(ClaimKind::Better), at_most: Some(0.3), ..evidence.clone() };
+        assert_eq!(recommend(&better).0, Recommendation::FineTune);
+        let leaked = recommend(&Evidence { shared: 1, ..better });
+        assert!(leaked.0 == Recommendation::Undecided && leaked.1.contains("training rows"), "{leaked:?}");
         assert_eq!(
             (Sort::of("tuned"), Sort::of("few-shot"), Sort::of("linear")),
             (Sort::Trained, Sort::Prompt, Sort::Linear)

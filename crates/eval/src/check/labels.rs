@@ -1,7 +1,6 @@
 //! `labels`: does the answer name exactly the expected set of labels? The answer is a JSON list of texts, or labels
 //! between commas, semicolons and line ends; a label twice counts once, the order does not count, and an answer of
-//! nothing, `[]` or `none` is the empty set. Labels outside of the list are wrong and count as found in micro F1 (as
-//! labels of their own). Micro and macro F1 are metrics of the corpus (`micro_f1`, `macro_f1`).
+//! nothing, `[]` or `none` is the empty set. Labels that are not expected are wrong and count as found in micro F1. Micro and macro F1 are metrics of the corpus (`micro_f1`, `macro_f1`).
 
 use super::sides::Sides;
 use super::{Answer, Check, Evidence, Verdict, shorten};

@@ -16,15 +16,18 @@ use std::collections::HashMap;
 /// A sample on both sides: the baseline's and the candidate's.
 pub(super) type Pair<'a> = (&'a SampleRecord, &'a SampleRecord);
 
-/// Samples with the same id, input and expected answer on both sides.
+/// Samples with the same id, input and expected answer on both sides, by their ids: a record has them in the order in which
+/// they were finished, and what is drawn must not depend on that.
 pub(super) fn pair<'a>(baseline: &'a [SampleRecord], candidate: &'a [SampleRecord]) -> Vec<Pair<'a>> {
     let by_id: HashMap<&str, &SampleRecord> = baseline.iter().map(|s| (s.id.as_str(), s)).collect();
     let twin = |sample: &'a SampleRecord| by_id.get(sample.id.as_str()).map(|first| (*first, sample));
-    candidate
+    let mut pairs: Vec<Pair<'a>> = candidate
         .iter()
         .filter_map(twin)
         .filter(|(first, second)| first.input == second.input && first.expected == second.expected)
-        .collect()
+        .collect();
+    pairs.sort_by(|a, b| a.0.id.cmp(&b.0.id));
+    pairs
 }
 
 /// The numbers of one metric, on one slice, for one candidate and the baseline.
@@ -40,6 +43,9 @@ pub(super) struct Cell {
     margin: Option<f64>,
     /// The number of the corpus, where the metric is one; the numbers of samples then only describe them.
     corpus: Option<Corpus>,
+    /// Samples that one side answered with nothing that the number is made of, while the other did: leaving them out
+    /// would reward silence.
+    silent: usize,
 }
 
 /// All cells of one candidate: each metric on all samples, then each metric on each slice.
@@ -69,8 +75,11 @@ pub(super) fn cells(
 }
 
 fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
-    let counts = |pair: &&Pair<'_>| metric.counts(&pair.0.verdicts) && metric.counts(&pair.1.verdicts);
-    let pairs: Vec<Pair<'_>> = pairs.iter().filter(counts).copied().collect();
+    let counts = |sample: &SampleRecord| metric.counts(&sample.verdicts);
+    let silent = |sample: &SampleRecord| !counts(sample) && metric.value(&sample.verdicts).is_some();
+    let one_is_silent = |(a, b): &&Pair<'_>| (counts(a) && silent(b)) || (silent(a) && counts(b));
+    let silent = pairs.iter().filter(one_is_silent).count();
+    let pairs: Vec<Pair<'_>> = pairs.iter().filter(|(a, b)| counts(a) && counts(b)).copied().collect();
     let corpus = Corpus::new(metric, &pairs);
     let known: Vec<(f64, f64)> = pairs
         .iter()
@@ -87,19 +96,26 @@ fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
         differences: baseline.iter().zip(&candidate).map(|(a, b)| b - a).collect(),
         baseline,
         candidate,
-        clusters: clusters_of(pairs.iter().map(|pair| pair.0), group),
+        // Records from before `meta` was kept have no groups; the other side may know them.
+        clusters: clusters(pairs.iter().map(|(a, b)| group_of(a, group).or_else(|| group_of(b, group)))),
         margin: None,
         corpus,
+        silent,
     }
 }
 
 /// The clusters of `samples` by the field `group` of their meta; `None` where each stands alone.
-pub(crate) fn clusters_of<'a>(
-    samples: impl Iterator<Item = &'a SampleRecord>,
-    group: &str,
-) -> Option<Clusters> {
-    let groups: Vec<Option<String>> = samples.map(|sample| sample.meta.get(group).and_then(label)).collect();
-    Some(Clusters::new(&groups)).filter(Clusters::matter)
+pub fn clusters_of<'a>(samples: impl Iterator<Item = &'a SampleRecord>, group: &str) -> Option<Clusters> {
+    clusters(samples.map(|sample| group_of(sample, group)))
+}
+
+fn clusters(groups: impl Iterator<Item = Option<String>>) -> Option<Clusters> {
+    Some(Clusters::new(&groups.collect::<Vec<_>>())).filter(Clusters::matter)
+}
+
+/// The group of a sample; without the field, or with nothing in it, a sample stands alone.
+fn group_of(sample: &SampleRecord, group: &str) -> Option<String> {
+    sample.meta.get(group).filter(|value| !value.is_null()).and_then(label)
 }
 
 impl Cell {
@@ -228,18 +244,24 @@ pub(super) fn measure(cells: &[((&str, &str), Cell)], seed: u64) -> Vec<Comparis
             if let Some(corpus) = &cell.corpus {
                 corpus.measure(&mut comparison, cell.clusters.as_ref(), (seed, cell.margin));
             }
+            if cell.silent > 0 {
+                comparison
+                    .forbid(format!("{} samples have nothing to make it of on one side only", cell.silent));
+            }
             comparison
         })
         .collect()
 }
 
-/// Says how many more rows it takes where nothing is told, at the level that the correction left for the test.
-pub(super) fn plan(comparison: &mut Comparison, cell: &Cell) {
+/// Says how many more rows it takes where nothing is told, at the level that the correction over `tests` left for the test.
+pub(super) fn plan(comparison: &mut Comparison, cell: &Cell, tests: usize) {
     if comparison.is_significant() {
         return;
     }
     let level = match (comparison.p, comparison.p_holm) {
         (Some(p), Some(corrected)) if p > 0.0 && corrected < 1.0 => ALPHA * p / corrected,
+        // A corrected p is cut off at 1, and no longer says by how much it was multiplied: by all tests at most.
+        (Some(_), Some(_)) => ALPHA / tests.max(1) as f64,
         _ => ALPHA,
     };
     comparison.more_rows_needed = match &cell.corpus {
@@ -248,21 +270,29 @@ pub(super) fn plan(comparison: &mut Comparison, cell: &Cell) {
     };
 }
 
-/// How the values of one metric differ from sample to sample, and by how much on average.
-pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>]) -> Option<(Design, f64)> {
-    let cell = cell(metric, pairs, "");
+/// How the values of one metric differ from sample to sample, and by how much on average. Where samples stand or fall
+/// together in groups, the variance is what one sample of such groups would have to have alone.
+pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Option<(Design, f64)> {
+    let unit = metric.unit();
+    let cell = cell(metric, pairs, group);
     if cell.corpus.is_some() {
         let comparison = measure(&[(("", ""), cell)], 0).remove(0);
         let variance = corpus::error(&comparison)?.powi(2) * comparison.n as f64;
-        return Some((Design::Graded { variance }, comparison.difference?));
+        return Some((Design::Graded { variance, unit }, comparison.difference?));
     }
     let difference = statistics::mean(&cell.differences)?;
+    if let Some(clusters) = &cell.clusters {
+        let (sums, sizes) = clusters.sums(&cell.differences);
+        let apart: Vec<f64> = sums.iter().zip(&sizes).map(|(sum, size)| sum - difference * size).collect();
+        let size = cell.differences.len() as f64 / clusters.count() as f64;
+        return Some((Design::Graded { variance: statistics::variance(&apart)? / size, unit }, difference));
+    }
     let variance = statistics::variance(&cell.differences)?;
     let differing = count(&cell.differences, |d| d != 0.0) as f64 / cell.differences.len() as f64;
     let design = if cell.yes_or_no {
         Design::Discordance { discordance: differing }
     } else {
-        Design::Graded { variance }
+        Design::Graded { variance, unit }
     };
     Some((design, difference))
 }

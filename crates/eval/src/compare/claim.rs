@@ -93,14 +93,16 @@ pub(super) fn verdict(comparison: &Comparison, tests: usize, shared: usize) -> C
     let (Some(before), Some(after), Some(difference), Some(p)) =
         (comparison.baseline_value, comparison.candidate_value, comparison.difference, comparison.p)
     else {
-        let samples = match comparison.clusters {
-            Some(1) if *n > 1 => "1 group is".to_owned(),
+        let start = format!("Nothing may be claimed about {candidate} and {baseline}");
+        let samples = match (comparison.clusters, &comparison.reason) {
+            (Some(1), _) if *n > 1 => "1 group is".to_owned(),
+            (_, Some(reason)) if *n > 1 => {
+                return Claim::new(ClaimKind::Nothing, format!("{start} at {what}: {reason}."));
+            }
             _ if *n == 1 => "1 sample is".to_owned(),
             _ => format!("{n} samples are"),
         };
-        let text = format!(
-            "Nothing may be claimed about {candidate} and {baseline}: {samples} not enough for a test of {what}."
-        );
+        let text = format!("{start}: {samples} not enough for a test of {what}.");
         return Claim::new(ClaimKind::Nothing, text);
     };
     let facts = format!(
@@ -153,8 +155,10 @@ fn interval(comparison: &Comparison) -> String {
             comparison.unit.difference(low),
             comparison.unit.difference(high)
         ),
-        // With two samples or more, only equal differences leave the interval out.
-        _ => "the same on every sample".to_owned(),
+        _ if comparison.ties == comparison.n || comparison.is_significant() => {
+            "the same on every sample".to_owned()
+        }
+        _ => "no interval".to_owned(),
     }
 }
 

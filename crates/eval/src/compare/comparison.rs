@@ -76,10 +76,19 @@ impl Comparison {
     pub fn is_significant(&self) -> bool {
         let outside = match (self.low, self.high) {
             (Some(low), Some(high)) => low > 0.0 || high < 0.0,
-            // All differences equal: there is no interval, and the test alone decides.
-            _ => true,
+            // All samples say the same: there is no spread for an interval, and the test alone decides.
+            _ => self.n > 0 && [self.baseline_wins, self.candidate_wins].contains(&self.n),
         };
         is_told(self) && outside
+    }
+
+    /// Takes the tests away, for this reason: nothing may be claimed then, whatever the numbers are.
+    pub(super) fn forbid(&mut self, reason: String) {
+        (self.p, self.p_holm) = (None, None);
+        if let Some(test) = &mut self.non_inferiority {
+            test.p = None;
+        }
+        self.reason = Some(reason);
     }
 }
 

@@ -7,8 +7,10 @@ use super::Comparison;
 use super::cells::Pair;
 use crate::corpus::Statistic;
 use crate::harness::{Metric, Verdicts};
+use crate::statistics::bootstrap::expanded_p;
+use crate::statistics::non_inferiority::tango;
 use crate::statistics::redrawn::Redrawn;
-use crate::statistics::{Clusters, Draws, Interval, NonInferiority, POWER, not_enough, z};
+use crate::statistics::{Clusters, Draws, FEW, Interval, NonInferiority, POWER, not_enough, z};
 
 /// One number of the corpus on both sides: samples `0..n` are the baseline's, `n..2 n` the candidate's.
 pub(super) struct Corpus {
@@ -69,9 +71,38 @@ impl Corpus {
         comparison.p = testable.map(|(a, b)| self.randomisation(&redrawn, &draws, b - a));
         comparison.non_inferiority = margin.map(|margin| {
             let worse = pairs.iter().filter(|pair| !pair.is_some_and(|(a, b)| b - a > -margin)).count();
-            let p = testable.map(|_| (1 + worse) as f64 / (1 + draws.count) as f64);
+            let drawn = (1 + worse) as f64 / (1 + draws.count) as f64;
+            let p = testable.map(|_| self.not_worse(drawn, clusters, margin));
             NonInferiority { margin, p, p_holm: None, test: "one-sided paired bootstrap".to_owned() }
         });
+        if redrawn.too_few(&pairs) {
+            comparison.forbid("too many redraws of the samples give no number".to_owned());
+        }
+    }
+
+    /// One-sided p of non-inferiority from the p of the bootstrap: of clusters as Student's t would have it, and where
+    /// fewer than ten units differ at all, so that their spread cannot be known, at least that of Tango's test of the units
+    /// gained and lost.
+    fn not_worse(&self, drawn: f64, clusters: Option<&Clusters>, margin: f64) -> f64 {
+        let units = clusters.map_or_else(|| (0..self.n).map(|i| vec![i]).collect(), Clusters::members);
+        let differ = |unit: &&Vec<usize>| unit.iter().any(|&i| self.statistic.differs(i, i + self.n));
+        let differing: Vec<&Vec<usize>> = units.iter().filter(differ).collect();
+        let p = if clusters.is_some() { expanded_p(drawn, units.len()) } else { drawn };
+        if differing.len() >= FEW {
+            return p;
+        }
+        let gained = differing.iter().filter(|unit| self.gains_by(unit)).count();
+        let lost = differing.len() - gained;
+        let counts = tango::Counts { gained: gained as f64, lost: lost as f64, n: units.len() as f64 };
+        p.max(tango::p(&counts, margin))
+    }
+
+    /// Whether the candidate's number would be lower with the baseline's answers to these samples.
+    fn gains_by(&self, unit: &[usize]) -> bool {
+        let own: Vec<usize> = (self.n..2 * self.n).collect();
+        let mut mixed = own.clone();
+        unit.iter().for_each(|&i| mixed[i] = i);
+        matches!((self.statistic.value(&own), self.statistic.value(&mixed)), (Ok(own), Ok(mixed)) if own > mixed)
     }
 
     /// The number of the baseline and of the candidate over the `chosen` samples.

@@ -10,7 +10,7 @@ mod corpus;
 mod slices;
 mod words;
 
-pub(crate) use cells::clusters_of;
+pub use cells::clusters_of;
 pub(crate) use claim::leakage;
 pub use claim::{Claim, ClaimKind};
 pub use comparison::{AgainstAll, CandidateComparisons, Comparison, Comparisons, ManyComparisons};
@@ -35,7 +35,8 @@ pub const ALL_FIELDS: &str = "all";
 pub struct CompareSettings {
     /// Seed of bootstrap and permutation draws.
     pub seed: u64,
-    /// Measured inputs that stand in the training rows too; above 0 nothing may be claimed.
+    /// Measured inputs that stand in the training rows too, where more of them are known than the records say; above 0
+    /// nothing may be claimed.
     pub shared: usize,
     /// The score may be worse by so much (above 0, below 1), stated before anything was measured.
     pub margin: Option<f64>,
@@ -201,8 +202,11 @@ fn compare_pairings(
     let grouped = comparisons.iter().any(|c| c.clusters.is_some());
     let corrected_tests = correct_together(&mut comparisons, exempt);
     for (index, (mut comparison, (_, cell))) in comparisons.into_iter().zip(&cells).enumerate() {
-        cells::plan(&mut comparison, cell);
-        comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, settings.shared));
+        let (baseline, candidate) = &pairings[index / each];
+        let known = [baseline, candidate].map(|entry| entry.evaluation.header.shared);
+        let shared = known.into_iter().fold(settings.shared, usize::max);
+        cells::plan(&mut comparison, cell, corrected_tests);
+        comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, shared));
         results[index / each].comparisons.push(comparison);
     }
     let group = grouped.then(|| settings.group_field().to_owned());
@@ -249,7 +253,7 @@ pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<(Design, f64)
     let score = metrics.iter().find(|m| m.name == header.harness.score.name());
     let score = score.ok_or_else(|| no_score(header.harness.score.name()))?;
     let pairs = common(baseline.evaluation, candidate.evaluation)?;
-    cells::design(score, &pairs).ok_or_else(|| {
+    cells::design(score, &pairs, GROUP).ok_or_else(|| {
         Error::new(Kind::Data, "the records are too short to plan from")
             .expected("two samples with a score on both sides")
     })
@@ -313,6 +317,10 @@ fn correct_together(comparisons: &mut [Comparison], exempt: impl Fn(usize, &Comp
 #[cfg(test)]
 #[path = "compare_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod guard_tests;
 
 #[cfg(test)]
 #[path = "many_tests.rs"]

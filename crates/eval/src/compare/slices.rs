@@ -76,10 +76,10 @@ pub(super) fn slicing<'a>(samples: &'a [SampleRecord], field: &str) -> Result<Sl
             .expected(format!("at most {MOST}, or numbers"))
             .found(values.len().to_string()));
     }
-    // Numbers as numbers, everything else by the alphabet.
+    // Numbers as numbers, then everything else by the alphabet.
     values.sort_by(|a, b| match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => a.total_cmp(&b),
-        _ => a.cmp(b),
+        (Ok(x), Ok(y)) => x.total_cmp(&y).then_with(|| a.cmp(b)),
+        (x, y) => x.is_err().cmp(&y.is_err()).then_with(|| a.cmp(b)),
     });
     let index = |label: &String| values.iter().position(|value| *value == label);
     Ok(Slicing {

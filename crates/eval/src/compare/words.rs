@@ -47,7 +47,7 @@ impl Unit {
     }
 
     /// What stands after a difference in a sentence.
-    pub(crate) fn points(self) -> &'static str {
+    pub fn points(self) -> &'static str {
         if self == Unit::Share { " points" } else { "" }
     }
 }

@@ -160,7 +160,7 @@ impl ReportData {
     }
 
     /// A report of what records say: one candidate alone, or one against all others. `shared` is how many measured inputs
-    /// stand in the training rows.
+    /// stand in the training rows, where more of them are known than the records say.
     ///
     /// # Errors
     /// When there is no candidate, two have the same role, or they cannot be compared.
@@ -168,6 +168,8 @@ impl ReportData {
         let Some(subject) = subject(&candidates) else {
             return Err(Error::new(Kind::Usage, "a report needs a candidate"));
         };
+        let known = candidates.iter().map(|candidate| candidate.evaluation.header.shared);
+        let shared = known.fold(shared, usize::max);
         let header = &candidates[subject].evaluation.header;
         let task = TaskSummary {
             name: header.task.clone(),

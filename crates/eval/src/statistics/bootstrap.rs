@@ -115,6 +115,13 @@ pub(crate) fn expanded_tail(units: usize) -> f64 {
     Normal::standard().cdf((units / (units - 1.0)).sqrt() * t)
 }
 
+/// A one-sided p from redrawn clusters as Student's t of so many would have it: the way back of [`expanded_tail`].
+pub(crate) fn expanded_p(p: f64, units: usize) -> f64 {
+    let units = units as f64;
+    let distance = ((units - 1.0) / units).sqrt() * z(1.0 - p);
+    StudentsT::new(0.0, 1.0, units - 1.0).map_or(1.0, |t| t.sf(distance))
+}
+
 pub(crate) fn percentiles(mut means: Vec<f64>, tail: f64) -> Interval {
     means.sort_unstable_by(f64::total_cmp);
     Interval { low: quantile(&means, tail), high: quantile(&means, 1.0 - tail) }

@@ -1,7 +1,7 @@
 //! How many rows it takes: to see a difference of a given size, or the smallest difference that given rows can show. Normal
 //! approximations throughout: they plan a measurement and conclude nothing. Two-sided at 5 %.
 
-use super::{ALPHA, POWER, mean, variance, z};
+use super::{ALPHA, POWER, Unit, mean, variance, z};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -47,6 +47,9 @@ pub enum Design {
     Graded {
         /// Variance of the differences.
         variance: f64,
+        /// What their numbers are.
+        #[serde(default, skip_serializing_if = "Unit::is_share")]
+        unit: Unit,
     },
     /// Yes-or-no answers on different rows, as many for each.
     Unpaired {
@@ -84,8 +87,10 @@ impl Design {
                 .found(format!("{value}")))
         };
         match *self {
-            Design::Graded { variance } => {
-                between("variance of the differences", variance, 0.0, 4.0)?;
+            Design::Graded { variance, unit } => {
+                // Differences of shares have one of 4 at most.
+                let most = if unit.is_share() { 4.0 } else { f64::MAX };
+                between("variance of the differences", variance, 0.0, most)?;
                 Ok((variance.sqrt(), variance.sqrt()))
             }
             Design::Unpaired { accuracy } => {
@@ -125,7 +130,7 @@ impl Design {
             Design::Graded { .. } | Design::Unpaired { .. } => return Ok(None),
         };
         // The rows that only the worse one gets right cannot be fewer than none.
-        if discordance < d.abs() - 1e-12 || discordance > 1.0 {
+        if !(d.abs() - 1e-12..=1.0).contains(&discordance) {
             return Err(Error::new(Kind::Usage, "no two candidates are like that")
                 .expected(format!("at least {:.1} % of the rows right for one of both only", 100.0 * d.abs()))
                 .found(format!("{:.1} %", 100.0 * discordance))
@@ -141,9 +146,10 @@ impl Design {
     /// When `d` is 0, `power` is not between 0.05 and 1, or no two candidates are as the design says.
     pub fn rows(&self, d: f64, power: f64) -> Result<Plan> {
         check_power(power)?;
-        if d == 0.0 || !d.is_finite() || d.abs() > 1.0 {
+        let most = self.largest_difference();
+        if d == 0.0 || !d.is_finite() || d.abs() > most {
             return Err(Error::new(Kind::Usage, "a difference to plan for")
-                .expected("one between -1 and 1 that is not 0")
+                .expected(format!("one between -{most} and {most} that is not 0"))
                 .found(d.to_string()));
         }
         let (none, some) = self.spreads(d)?;
@@ -164,6 +170,14 @@ impl Design {
         })
     }
 
+    /// Shares differ by 1 at most, κ and correlations by 2.
+    fn largest_difference(&self) -> f64 {
+        match self {
+            Design::Graded { unit, .. } if !unit.is_share() => 2.0,
+            _ => 1.0,
+        }
+    }
+
     /// The smallest gain that `rows` show with chance `power`.
     ///
     /// # Errors
@@ -174,8 +188,13 @@ impl Design {
         let most = match *self {
             Design::Correlation { accuracy, .. } | Design::Unpaired { accuracy } => 1.0 - accuracy,
             Design::Discordance { discordance } => discordance,
-            Design::Graded { .. } => 1.0,
+            Design::Graded { .. } => self.largest_difference(),
         };
+        if most <= 0.0 {
+            return Err(Error::new(Kind::Usage, "there is nothing to gain")
+                .expected("a baseline that is not always right")
+                .found(format!("a largest possible gain of {most}")));
+        }
         let seen = |d: f64| self.rows(d, power).is_ok_and(|plan| plan.rows <= rows);
         // With a correlation, large gains may be impossible: look for one that is seen from below.
         let Some(high) = (1..=1000).map(|step| most * f64::from(step) / 1000.0).find(|d| seen(*d)) else {

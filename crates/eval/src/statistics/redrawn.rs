@@ -56,6 +56,12 @@ impl Redrawn {
         hits.filter(|hit| *hit).count()
     }
 
+    /// Whether too many redraws have no number for an interval or a test of the others.
+    pub fn too_few<T>(&self, numbers: &[Option<T>]) -> bool {
+        let known = numbers.iter().flatten().count();
+        (known as f64) < (1.0 - UNDEFINED) * numbers.len() as f64
+    }
+
     /// The 95 % percentile interval of the numbers of redraws; of clusters as wide as Student's t would have it.
     ///
     /// # Errors
@@ -68,7 +74,7 @@ impl Redrawn {
             _ => {}
         }
         let values: Vec<f64> = numbers.iter().copied().flatten().collect();
-        if (values.len() as f64) < (1.0 - UNDEFINED) * numbers.len() as f64 {
+        if self.too_few(numbers) {
             return Err("too many redraws of the samples give no number");
         }
         if values.iter().all(|value| *value == values[0]) {

@@ -261,7 +261,8 @@ fn plans_that_cannot_be_are_refused() {
         correlated(0.8, 0.5).rows(f64::NAN, 0.8),
         Design::Discordance { discordance: 0.02 }.rows(0.05, 0.8),
         Design::Unpaired { accuracy: 0.99 }.rows(0.05, 0.8),
-        Design::Graded { variance: -1.0 }.rows(0.05, 0.8),
+        Design::Graded { variance: -1.0, unit: Unit::Share }.rows(0.05, 0.8),
+        Design::Discordance { discordance: f64::NAN }.rows(0.05, 0.8),
         correlated(0.8, 0.5).smallest(1, 0.8),
     ] {
         assert_eq!(refused.unwrap_err().kind(), crate::Kind::Usage);
