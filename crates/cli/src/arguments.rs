@@ -175,7 +175,7 @@ pub struct EvalArguments {
     /// The model was trained on this JSON Lines file instead: no row of it may be measured.
     #[arg(long, value_name = "FILE")]
     pub train_data: Option<PathBuf>,
-    /// Choose among the labels of the training rows by their log-probability after the prompt: log-prob (a token on average) or log-prob-sum.
+    /// Choose among the labels of a check (one_of, choice), else of the training rows, by their log-probability after the prompt: log-prob (a token on average) or log-prob-sum.
     #[arg(long, value_name = "HOW", conflicts_with = "constrain")]
     pub choose: Option<String>,
     /// Number format in which the weights are multiplied: auto (bf16 where that is faster: AMX, AVX-512, AVX2), f32, bf16 or native (blocks as the file has them).

@@ -1,5 +1,6 @@
 //! What the machine and its environment variables say, read once.
 
+use crate::output::say;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ impl Environment {
             if flag.swap(true, Ordering::Relaxed) || waiting.load(Ordering::Relaxed) {
                 std::process::exit(i32::from(Kind::Stopped.exit_code()));
             }
-            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+            say("\nstopping after this step; press Ctrl-C again to stop at once");
         };
         ctrlc::set_handler(handler)
             .map_err(|e| Error::new(Kind::System, "cannot listen for Ctrl-C").found(e.to_string()))?;

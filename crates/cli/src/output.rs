@@ -6,6 +6,11 @@ use underdog_eval::runner::Evaluation;
 use underdog_eval::statistics::Estimate;
 use underdog_eval::{Error, Kind, Result};
 
+/// A line on stderr. Nobody listening there (`2>&1 | head`, a full disk behind it) must not end hours of work.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
@@ -16,7 +21,7 @@ pub struct Output {
 impl Output {
     /// A line of talk.
     pub fn say(&self, line: &str) {
-        eprintln!("{line}");
+        say(line);
     }
 
     /// The result: the object with `--json`, the text without.
@@ -43,15 +48,15 @@ impl Output {
     pub fn error(&self, error: &Error) {
         let facts = error.facts();
         let stopped = facts.kind == Kind::Stopped;
-        eprintln!("{}: {}", if stopped { "stopped" } else { "error" }, facts.what);
+        say(&format!("{}: {}", if stopped { "stopped" } else { "error" }, facts.what));
         let lines = [("expected", &facts.expected), ("found", &facts.found), ("where", &facts.place)];
         for (name, value) in lines {
             if let Some(value) = value {
-                eprintln!("  {name:<9} {}", value.replace('\n', "\n            "));
+                say(&format!("  {name:<9} {}", value.replace('\n', "\n            ")));
             }
         }
         if let Some(hint) = &facts.hint {
-            eprintln!("  hint      {hint}");
+            say(&format!("  hint      {hint}"));
         }
         if self.json {
             self.error_object(error);

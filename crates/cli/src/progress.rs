@@ -1,5 +1,6 @@
 //! Progress on stderr: a bar on a terminal, a line every few seconds in a pipe.
 
+use crate::output::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
@@ -46,7 +47,7 @@ impl Meter {
         let total = self.bar.length().unwrap_or(0);
         let due = self.last.is_none_or(|last| last.elapsed() >= EVERY) || done as u64 == total;
         if self.bar.is_hidden() && due {
-            eprintln!("{} {done}/{total}  {message}", self.label);
+            say(&format!("{} {done}/{total}  {message}", self.label));
             self.last = Some(Instant::now());
         }
     }
@@ -69,7 +70,7 @@ impl pull::Progress for Download {
         let bar = bar(total_bytes, "{prefix} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
         bar.set_prefix(label.to_string());
         if bar.is_hidden() {
-            eprintln!("{label}, {} MB", total_bytes / 1_000_000);
+            say(&format!("{label}, {} MB", total_bytes / 1_000_000));
         }
         self.shown.set(0);
         self.bar.replace(Some(bar));
@@ -85,7 +86,7 @@ impl pull::Progress for Download {
     fn note(&self, line: &str) {
         match self.bar.borrow().as_ref() {
             Some(bar) if !bar.is_hidden() => bar.println(line),
-            _ => eprintln!("{line}"),
+            _ => say(line),
         }
     }
 

@@ -180,7 +180,9 @@ fn take_over(data: &mut ReportData, known: &Value) {
 /// Bytes of the files that a candidate needs: its weights and adapter, or the encoder of a baseline. `None` where they
 /// are not here.
 pub fn candidate_bytes(name: &str, cache: &Cache) -> Option<u64> {
-    let plain = name.split("?constrain=").next()?.split("?shots=").next()?;
+    let asked = ["?constrain=", "?choose=", "?shots=", "?kv=", "?temperature="];
+    let end = asked.iter().filter_map(|how| name.find(how)).min().unwrap_or(name.len());
+    let plain = &name[..end];
     match BaselineReference::parse(plain) {
         Some(baseline) => bytes_of(&Reference::parse(baseline.embedder()?).ok()?.locate(cache).ok()?),
         None => {

@@ -13,7 +13,8 @@ const ROOT: &str = "underdog-runs";
 pub fn resolve(arguments: &FolderArguments, task: &str, verb: &str) -> Result<PathBuf> {
     let folder = match &arguments.out {
         Some(folder) => folder.clone(),
-        None => numbered(&Path::new(ROOT).join(plain(task)), verb, arguments.resume)?,
+        None if arguments.resume => newest(&Path::new(ROOT).join(plain(task)), verb)?,
+        None => return next(&Path::new(ROOT).join(plain(task)), verb),
     };
     if !arguments.resume && std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::new(Kind::Usage, "the output folder is not empty")
@@ -31,20 +32,40 @@ fn plain(task: &str) -> String {
     if name.trim_matches('.').is_empty() { "task".into() } else { name }
 }
 
-fn numbered(root: &Path, verb: &str, resume: bool) -> Result<PathBuf> {
+/// The highest number of a folder `VERB-NNN` in `root`.
+fn highest(root: &Path, verb: &str) -> Option<u32> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let number = |e: std::fs::DirEntry| {
         e.file_name().to_str()?.strip_prefix(verb)?.strip_prefix('-')?.parse::<u32>().ok()
     };
-    let newest = entries.filter_map(number).max();
-    match (resume, newest) {
-        (true, None) => {
-            Err(Error::new(Kind::Usage, format!("there is no earlier `{verb}` of this task to resume"))
-                .at(root.display().to_string())
-                .hint("leave --resume out to start one, or name its folder with --out"))
+    entries.filter_map(number).max()
+}
+
+fn name(verb: &str, number: u32) -> String {
+    format!("{verb}-{number:03}")
+}
+
+/// The folder of the newest run.
+fn newest(root: &Path, verb: &str) -> Result<PathBuf> {
+    let number = highest(root, verb).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("there is no earlier `{verb}` of this task to resume"))
+            .at(root.display().to_string())
+            .hint("leave --resume out to start one, or name its folder with --out")
+    })?;
+    Ok(root.join(name(verb, number)))
+}
+
+/// A folder of the next number, made here: of two runs that start at once, each gets its own.
+fn next(root: &Path, verb: &str) -> Result<PathBuf> {
+    let failed = |folder: &Path, e: &std::io::Error| Error::io("cannot make the output folder", folder, e);
+    std::fs::create_dir_all(root).map_err(|e| failed(root, &e))?;
+    loop {
+        let folder = root.join(name(verb, highest(root, verb).unwrap_or(0) + 1));
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(e) => return Err(failed(&folder, &e)),
         }
-        (true, Some(n)) => Ok(root.join(format!("{verb}-{n:03}"))),
-        (false, newest) => Ok(root.join(format!("{verb}-{:03}", newest.unwrap_or(0) + 1))),
     }
 }
 
@@ -55,13 +76,21 @@ mod tests {
     #[test]
     fn new_runs_get_the_next_number_and_resumed_ones_the_newest() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(numbered(root.path(), "train", false).unwrap(), root.path().join("train-001"));
-        assert_eq!(numbered(root.path(), "train", true).unwrap_err().kind(), Kind::Usage);
-        for name in ["train-001", "train-009", "eval-044", "train-x"] {
+        assert_eq!(newest(root.path(), "train").unwrap_err().kind(), Kind::Usage);
+        assert_eq!(next(root.path(), "train").unwrap(), root.path().join("train-001"));
+        for name in ["train-009", "eval-044", "train-x"] {
             std::fs::create_dir(root.path().join(name)).unwrap();
         }
-        assert_eq!(numbered(root.path(), "train", false).unwrap(), root.path().join("train-010"));
-        assert_eq!(numbered(root.path(), "train", true).unwrap(), root.path().join("train-009"));
+        assert_eq!(newest(root.path(), "train").unwrap(), root.path().join("train-009"));
+        let started: Vec<PathBuf> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| next(root.path(), "train").unwrap())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let apart: std::collections::BTreeSet<_> = started.iter().collect();
+        assert_eq!(apart.len(), 8, "{started:?}");
+        assert!(
+            apart.contains(&root.path().join("train-010")) && apart.contains(&root.path().join("train-017"))
+        );
     }
 
     #[test]
