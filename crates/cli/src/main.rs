@@ -77,8 +77,14 @@ fn arguments_error(error: &clap::Error) -> ExitCode {
             Error::new(Kind::Usage, "the command lacks a verb").expected("one of those that --help lists")
         } else {
             let text = error.to_string();
-            let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            Error::new(Kind::Usage, what)
+            let mut lines = text.lines();
+            let what = lines.next().unwrap_or_default().trim_start_matches("error: ");
+            // The arguments that are meant stand on lines of their own, up to an empty one.
+            let named: Vec<&str> = lines.take_while(|line| !line.is_empty()).map(str::trim).collect();
+            match named.is_empty() {
+                true => Error::new(Kind::Usage, what),
+                false => Error::new(Kind::Usage, what.trim_end_matches(':')).expected(named.join(", ")),
+            }
         };
         Output { json: true }.error_object(&error);
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::io::Write;
+use underdog_eval::check::Verdict;
 use underdog_eval::runner::Evaluation;
 use underdog_eval::statistics::Estimate;
 use underdog_eval::{Error, Kind, Result};
@@ -127,13 +128,28 @@ pub fn score_card(candidates: &[(&str, &Evaluation)]) -> String {
         }
     }
     text.push_str("* the score; in brackets the 95 % interval\n");
+    candidates.iter().filter_map(|(role, e)| without_verdict(role, e)).for_each(|line| text.push_str(&line));
     text
+}
+
+/// How many rows the score does not rest on for want of a verdict, and the first reason.
+fn without_verdict(role: &str, evaluation: &Evaluation) -> Option<String> {
+    let missing = evaluation.metrics.get(evaluation.header.harness.score.name())?.missing;
+    let verdicts = evaluation.samples.iter().flat_map(|sample| sample.verdicts.values());
+    let reason =
+        verdicts.filter(|verdict| matches!(verdict, Verdict::Missing { .. })).find_map(Verdict::reason)?;
+    (missing > 0)
+        .then(|| format!("{role}: {missing} of {} rows lack a verdict, such as: {reason}\n", evaluation.n))
 }
 
 /// A metric of an evaluation with its interval, or why there is none.
 fn cell(evaluation: &Evaluation, name: &str) -> String {
     let Some(m) = evaluation.metrics.get(name) else { return "-".into() };
     match (m.low, m.high) {
+        // Rows without a verdict are not among those that the number rests on.
+        (Some(low), Some(high)) if m.missing > 0 => {
+            format!("{:>7} [{} to {}] of {}", value(m), m.unit.bare(low), m.unit.bare(high), m.n)
+        }
         (Some(low), Some(high)) => format!("{:>7} [{} to {}]", value(m), m.unit.bare(low), m.unit.bare(high)),
         _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
     }

@@ -8,7 +8,7 @@ use crate::score::{ScoreSpec, WEIGHTED};
 use crate::{Error, Kind, Result, json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
@@ -88,6 +88,29 @@ impl Harness {
                 .expected(format!("`{name}`"))
                 .hint(format!("underdog models pull {name}"))),
         }
+    }
+
+    /// Every field that a check asks for is a field of some row. A row without it expects nothing there; a name that no row
+    /// has would be right in every answer that leaves it out.
+    ///
+    /// # Errors
+    /// Names the check, the field, and the fields that rows have.
+    pub fn require_fields(&self, samples: &[Sample]) -> Result<()> {
+        let objects = samples.iter().filter_map(|sample| sample.expected.as_object());
+        let known: BTreeSet<&str> = objects.flat_map(|fields| fields.keys().map(String::as_str)).collect();
+        for entry in &self.spec.check {
+            if let Some(field) = entry.check.fields().iter().find(|field| !known.contains(field.as_str())) {
+                let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                let what = format!("the check `{}` asks for a field that no row expects", entry.check.name());
+                return Err(Error::new(Kind::Data, what)
+                    .expected(match known.is_empty() {
+                        true => "rows whose `expected` is an object".to_owned(),
+                        false => format!("one of {}", known.join(", ")),
+                    })
+                    .found(format!("`{field}`")));
+            }
+        }
+        Ok(())
     }
 
     /// What every check finds about one output.

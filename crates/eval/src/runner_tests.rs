@@ -151,3 +151,24 @@ fn a_candidate_that_misses_repeats_or_fails_is_an_error() {
     };
     assert_eq!(run(Unruly(both)).unwrap(), 2);
 }
+
+#[test]
+fn a_field_that_no_row_expects_is_refused_before_anything_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    task(folder.path(), 3);
+    let path = folder.path().join("task.toml");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("fields = [\"a\", \"b\"]", "fields = [\"a\", \"bb\"]");
+    std::fs::write(&path, text).unwrap();
+    let task = Task::load(folder.path()).unwrap();
+    let set = task.eval_set(Split::Test, &crate::split::ReadOptions::default()).unwrap();
+    let record = folder.path().join("record.jsonl");
+    let mut model = mock(&task, &set, |_| true);
+    let error = evaluate(&task, &set, &mut model, &settings(&record), &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
+    let facts = error.facts();
+    assert_eq!((error.kind(), facts.found.as_deref()), (Kind::Data, Some("`bb`")), "{error}");
+    assert_eq!(facts.expected.as_deref(), Some("one of `a`, `b`"));
+    assert!(!record.exists(), "no record was begun");
+}

@@ -9,6 +9,7 @@ use underdog_model::linear::{Precision, Use};
 use underdog_model::lora::{Lora, LoraConfig, Module};
 use underdog_model::transformer::{Keep, StepOptions, Transformer, Workspace};
 use underdog_model::tree::{Forest, Sequence, SequenceTarget};
+use underdog_tensor::dropout::Dropout;
 use underdog_testkit::{golden, hashed_values, relative_error};
 
 const NAMES: [&str; 3] = ["tiny-llama", "tiny-qwen3", "tiny-gemma3"];
@@ -179,6 +180,61 @@ fn in_bf16_a_forest_stays_within_the_noise_of_its_sequences() {
             );
         }
     }
+}
+
+/// The slope of the loss along some directions, against the gradient: with dropout, masks of both ways must be the same.
+#[test]
+fn gradients_with_dropout_are_the_slope_of_the_loss() {
+    let sequence = |i: u32| Sequence {
+        tokens: (0..24).map(|j| if j < 9 { j } else { (i * 31 + j * 7) % 300 }).collect(),
+        targets: targets(&[(8, i), (15, 7), (23, i + 1)]),
+    };
+    let sequences: Vec<Sequence> = (0..3).map(sequence).collect();
+    let forest = Forest::merge(&sequences);
+    for ((model, lora), keep) in MODELS.iter().zip([Keep::All, Keep::WithoutMlp, Keep::Inputs]) {
+        let options = StepOptions { keep, dropout: Some(Dropout { rate: 0.3, key: 5 }) };
+        let mut d = vec![0.0; forest.targets().len()];
+        for (i, sequence) in sequences.iter().enumerate() {
+            forest.places(i).iter().zip(&sequence.targets).for_each(|(&place, t)| d[place] = weight(t));
+        }
+        let loss = |lora: &Lora| -> f64 {
+            let (ready, mut space) = (model.ready(lora, Use::Training), Workspace::default());
+            let (scores, _) = model.forward(Some(&ready), &forest, options, &mut space);
+            scores.iter().zip(&d).map(|(score, d)| f64::from(score.log_prob) * f64::from(*d)).sum()
+        };
+        let (ready, mut space) = (model.ready(lora, Use::Training), Workspace::default());
+        let (_, tape) = model.forward(Some(&ready), &forest, options, &mut space);
+        let mut gradients = vec![0.0; lora.values.len()];
+        model.backward(&ready, tape, &d, &mut gradients, &mut space);
+        for direction in 0..4 {
+            let along = hashed_values(77, direction, lora.values.len(), 1.0);
+            let step = 1e-3;
+            let moved = |sign: f32| {
+                let mut moved = lora.clone();
+                moved.values.iter_mut().zip(&along).for_each(|(v, a)| *v += sign * step * a);
+                loss(&moved)
+            };
+            let slope = (moved(1.0) - moved(-1.0)) / f64::from(2.0 * step);
+            let told: f64 = gradients.iter().zip(&along).map(|(g, a)| f64::from(*g) * f64::from(*a)).sum();
+            let size: f64 = gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!((slope - told).abs() < 1e-2 * size, "{keep:?} {direction}: {slope} and {told} of {size}");
+        }
+    }
+}
+
+/// More than a block of columns in the low-rank products.
+#[test]
+fn a_rank_above_a_block_learns_in_bf16_what_f32_learns() {
+    let sequences = vec![Sequence { tokens: (0..40).collect(), targets: targets(&[(20, 3), (39, 7)]) }];
+    let (f32_model, _) = &MODELS[0];
+    let (model, _) = &models(Precision::Bf16)[0];
+    let mut lora =
+        Lora::zeros(model.config(), LoraConfig { rank: 40, alpha: 40.0, targets: Module::ALL.to_vec() });
+    lora.values = hashed_values(4, 0, lora.values.len(), 0.1);
+    let (_, want) = run(f32_model, &lora, &sequences, Keep::All);
+    let (_, got) = run(model, &lora, &sequences, Keep::All);
+    let error = relative_error(&got, &want);
+    assert!(error > 1e-5 && error < 3e-2, "{error}");
 }
 
 #[test]

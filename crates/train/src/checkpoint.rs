@@ -95,8 +95,10 @@ pub fn remove_unfinished(root: &Path) {
 pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>> {
     let Some(&step) = steps(root)?.last() else { return Ok(None) };
     let path = folder(root, step);
-    let broken =
-        |what: &str, found: String| Error::new(Kind::Model, what).found(found).at(path.display().to_string());
+    let broken = |what: &str, found: String| {
+        let error = Error::new(Kind::Model, what).found(found).at(path.display().to_string());
+        error.hint("without this folder, the run goes on from the checkpoint before it")
+    };
     let read = |name: &str| {
         std::fs::read(path.join(name))
             .map_err(|e| Error::io("cannot read the checkpoint", &path.join(name), &e))

@@ -2,6 +2,7 @@
 //! memory that the recipe allows. With dropout 0 any split gives the same step up to rounding; this module picks the cheapest.
 
 use crate::data::Example;
+use std::ops::Range;
 use underdog_model::transformer::Keep;
 use underdog_model::tree::{Forest, Sequence};
 
@@ -49,23 +50,30 @@ impl Plan {
     }
 }
 
-/// Rows in order, a new part whenever the next row would not fit into `tokens`.
+/// Rows in order, a new part whenever the next row would not fit into `tokens`. More rows never have fewer tokens, so how
+/// many fit is found by halves: a forest for each row would take the square of their number.
 fn split(rows: &[&Example], tokens: usize) -> Vec<(Vec<usize>, Forest)> {
-    let merge = |part: &[usize]| {
-        Forest::merge(&part.iter().map(|&i| rows[i].sequence.clone()).collect::<Vec<Sequence>>())
+    let merge = |part: Range<usize>| {
+        Forest::merge(&part.map(|i| rows[i].sequence.clone()).collect::<Vec<Sequence>>())
     };
     let mut parts: Vec<(Vec<usize>, Forest)> = Vec::new();
-    for i in 0..rows.len() {
-        if let Some((part, forest)) = parts.last_mut() {
-            part.push(i);
-            let larger = merge(part);
+    let mut start = 0;
+    while start < rows.len() {
+        // Of so many rows it is known that they fit (the first goes alone if need be), and of so many that they do not.
+        let (mut end, mut forest) = (start + 1, None);
+        let mut beyond = rows.len() + 1;
+        while end + 1 < beyond {
+            // All that are left first: mostly they fit.
+            let middle = if beyond > rows.len() { rows.len() } else { end.midpoint(beyond) };
+            let larger = merge(start..middle);
             if larger.tokens().len() <= tokens {
-                *forest = larger;
-                continue;
+                (end, forest) = (middle, Some(larger));
+            } else {
+                beyond = middle;
             }
-            part.pop();
         }
-        parts.push((vec![i], merge(&[i])));
+        parts.push(((start..end).collect(), forest.unwrap_or_else(|| merge(start..end))));
+        start = end;
     }
     parts
 }
@@ -89,6 +97,12 @@ mod tests {
         assert_eq!(sizes(1000), [(6, 50 + 6 * 7)]);
         assert_eq!(sizes(70), [(2, 64), (2, 64), (2, 64)]);
         assert_eq!(sizes(1), [(1, 57); 6], "a row that does not fit goes alone");
+        // Every bound: as many as fit, never more.
+        for tokens in 57..100 {
+            let fit = ((tokens - 50) / 7).clamp(1, 6);
+            assert!(sizes(tokens).iter().rev().skip(1).all(|(rows, _)| *rows == fit), "{tokens}");
+            assert_eq!(sizes(tokens).iter().map(|(rows, _)| rows).sum::<usize>(), 6);
+        }
     }
 
     #[test]

@@ -95,12 +95,29 @@ impl Recipe {
             let parsed = format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("x"));
             table.insert(key.trim().into(), parsed.unwrap_or_else(|| toml::Value::String(value.into())));
         }
-        let wrong = |e: toml::de::Error| {
-            Error::new(Kind::Usage, "the recipe is not right")
-                .found(e.message().to_string())
-                .hint("the recipe is [recipe] in task.toml, with every --set key=value on top")
+        let table = whole_numbers_as_floats(table);
+        let read = |table: toml::Table| -> std::result::Result<Recipe, toml::de::Error> {
+            toml::Value::Table(table).try_into()
         };
-        let recipe: Recipe = toml::Value::Table(whole_numbers_as_floats(table)).try_into().map_err(wrong)?;
+        let recipe = read(table.clone()).map_err(|error| {
+            // The message does not say which value it is about; one that fails alone is.
+            let alone =
+                |(key, value): (&String, &toml::Value)| [(key.clone(), value.clone())].into_iter().collect();
+            let key = table.iter().find(|entry| read(alone(*entry)).is_err()).map(|(key, _)| key);
+            let what =
+                key.map_or("the recipe is not right".to_owned(), |key| format!("recipe value `{key}`"));
+            let words = [
+                ("usize", "a whole number"),
+                ("u64", "a whole number"),
+                ("f64", "a number"),
+                ("f32", "a number"),
+            ];
+            let found =
+                words.iter().fold(error.message().to_string(), |text, (from, to)| text.replace(from, to));
+            Error::new(Kind::Usage, what)
+                .found(found)
+                .hint("the recipe is [recipe] in task.toml, with every --set key=value on top")
+        })?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -220,7 +237,8 @@ mod tests {
             ("rnak=4", "rnak"),
             ("rank=0", "1 to 4096"),
             ("batch=1000000000000", "batch"),
-            ("lr=fast", "fast"),
+            ("lr=fast", "recipe value `lr`: invalid type: string \"fast\", expected a number"),
+            ("steps=two", "recipe value `steps`: invalid type: string \"two\", expected a whole number"),
             ("dropout=1", "dropout"),
             ("precision=f8", "f8"),
             ("method=dpo", "dpo"),

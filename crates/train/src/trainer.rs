@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
             .expected("a finite loss and gradient")
             .found(format!("loss {loss}, gradient norm {norm} on samples {}", ids.join(", ")))
             .at(self.files.checkpoints().display().to_string())
-            .hint("lower the learning rate (--set lr=…); the last good checkpoint is kept there")
+            .hint("lower the learning rate (--set lr=…); the last good checkpoint, if one was written, is kept there")
     }
 
     fn finish(self) -> Result<(Lora, TrainSummary)> {

@@ -22,11 +22,8 @@ const TERMINAL: [&str; 10] = [
     "env::current_dir",
 ];
 /// Where unsafe code may be: kernels, the mapping of files, and the allocator with which tests count.
-const UNSAFE_ROOMS: [&str; 3] = [
-    "crates/tensor/src/",
-    "crates/model/src/gguf/mod.rs",
-    "crates/testkit/src/allocations.rs",
-];
+const UNSAFE_ROOMS: [&str; 3] =
+    ["crates/tensor/src/", "crates/model/src/gguf/mod.rs", "crates/testkit/src/allocations.rs"];
 /// Marks of work that is not finished, or of a test that does not run.
 const UNFINISHED: [&str; 4] = ["todo!", "unimplemented!", "dbg!", "#[ignore"];
 /// Randomness that no seed decides.

@@ -83,8 +83,11 @@ pub fn measure_prompts(
             }
             Err(error) => return Err(error),
         },
-        // Nothing to hold the answers to: there is no such baseline.
-        Err(error) if error.kind() == Kind::Usage => {}
+        Err(error) if error.kind() == Kind::Usage => {
+            measured.notes.push(
+                "The baseline constrained was left out: the task has neither labels nor a schema.".into(),
+            );
+        }
         Err(error) => return Err(error),
     }
     if let Some(encoder) = encoder.filter(|_| shots > 0) {
@@ -124,8 +127,11 @@ pub fn measure_baselines(
     let mut plan = vec![("majority", BaselineReference::Majority)];
     if encoder.is_some() {
         plan.push(("nearest", BaselineReference::Nearest(ENCODER.into())));
-        if answers.targets().is_some() {
-            plan.push(("linear", BaselineReference::Linear(ENCODER.into())));
+        match answers.targets() {
+            Some(_) => plan.push(("linear", BaselineReference::Linear(ENCODER.into()))),
+            None => {
+                measured.notes.push("The baseline linear was left out: the answers are no labels.".into())
+            }
         }
     }
     for (role, reference) in plan {

@@ -127,7 +127,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
             "{}\n{}\n{}\n\nreport {}",
             score_card(&finished.candidates()),
             claims.join("\n"),
-            describe(&finished.summary, &recipe),
+            describe(&finished.summary, &recipe, &arguments.task),
             path.display()
         )
     })

@@ -9,6 +9,7 @@ use crate::run_folder;
 use crate::verbs::candidate::{ENCODER, encoder};
 use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
+use std::path::Path;
 use underdog_eval::Result;
 use underdog_eval::few_shot::{FewShot, Shots, Similar};
 use underdog_eval::model::{Message, Model};
@@ -44,7 +45,7 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
     let directory = run_folder::resolve(&arguments.folder, &task.name, "train")?;
     let files = RunFiles { directory, resume: arguments.folder.resume };
     let (_, summary) = teach(&model, &examples, &recipe, &files, environment)?;
-    output.result(&summary, || describe(&summary, &recipe))
+    output.result(&summary, || describe(&summary, &recipe, &arguments.task))
 }
 
 /// The task's recipe with the model and the overrides on top.
@@ -138,12 +139,12 @@ pub fn teach(
 }
 
 /// The summary as a person reads it.
-pub fn describe(summary: &TrainSummary, recipe: &Recipe) -> String {
+pub fn describe(summary: &TrainSummary, recipe: &Recipe, task: &Path) -> String {
     let loss = |value: Option<f64>| value.map_or_else(|| "-".into(), |v| format!("{v:.4}"));
     let rate = summary.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
     format!(
         "{} on {} rows, {} steps of {} ({:.1} epochs) in {}, {rate} rows/s\n\
-         loss {} → {}; {} tokens, {} of them computed; peak memory {}\nadapter {}\ntry it: underdog chat {}+{}",
+         loss {} → {}; {} tokens, {} of them computed; peak memory {}\nadapter {}\ntry it: underdog chat {}+{} --task {}",
         summary.method,
         summary.rows,
         summary.steps,
@@ -157,7 +158,8 @@ pub fn describe(summary: &TrainSummary, recipe: &Recipe) -> String {
         summary.peak_rss_mib.map_or_else(|| "-".into(), |m| format!("{m} MiB")),
         summary.adapter,
         recipe.base,
-        summary.adapter
+        summary.adapter,
+        task.display()
     )
 }
 

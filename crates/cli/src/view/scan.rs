@@ -4,6 +4,7 @@
 use crate::records::{Found, in_folder};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use underdog_eval::compare::{GROUP, clusters_of};
@@ -15,8 +16,9 @@ use underdog_train::metrics;
 /// Folders in folders, so deep; `underdog-runs/TASK/VERB-NNN` is two.
 const DEEPEST: usize = 5;
 const MOST_RUNS: usize = 2_000;
-/// A run that wrote nothing for so long is not going on.
-const QUIET_SECONDS: u64 = 180;
+/// A run that holds none of its files and wrote nothing for so long is not going on: between two of its steps it loads or
+/// learns something.
+const QUIET_SECONDS: u64 = 60;
 /// Points of a curve.
 const MOST_POINTS: usize = 160;
 
@@ -126,11 +128,16 @@ impl Scanner {
         let id: Vec<String> = parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
         let whole = |name: &str| folder.join(name).exists();
         let trained = training.is_none() || whole("adapter") || whole("report.json");
+        let held = records
+            .iter()
+            .map(|record| &record.path)
+            .chain([&folder.join(".lock")])
+            .any(|path| is_held(path));
         let finished = records.iter().all(|record| record.done == record.n) && trained;
         Some(Run {
             id: if id.is_empty() { ".".to_owned() } else { id.join("/") },
             folder: folder.to_owned(),
-            state: match (finished, now().saturating_sub(updated) < QUIET_SECONDS) {
+            state: match (finished, held || now().saturating_sub(updated) < QUIET_SECONDS) {
                 (true, _) => "finished",
                 (false, true) => "running",
                 (false, false) => "stopped",
@@ -182,6 +189,12 @@ fn stamp(path: &Path) -> Option<(u64, u64)> {
     let data = std::fs::metadata(path).ok()?;
     let written = data.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some((data.len(), written.as_secs()))
+}
+
+/// Whether a process holds the file: it writes the record, or trains in the folder.
+fn is_held(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 fn now() -> u64 {

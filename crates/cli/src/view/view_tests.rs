@@ -93,6 +93,18 @@ fn a_run_that_goes_on_shows_how_far_it_is() {
     let (record, training) = (&runs[0].records[0], runs[0].training.as_ref().unwrap());
     assert!(record.done == 1 && record.n > 1 && record.role == "base");
     assert_eq!((training.step, training.loss), (3, 1.25));
+    // Long quiet: it goes on only as long as somebody holds a file of it.
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(1000);
+    for name in ["base.jsonl", "metrics.jsonl"] {
+        let file = std::fs::File::options().append(true).open(root.path().join(name)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    assert_eq!(scanner.scan(root.path())[0].state, "stopped");
+    let lock = std::fs::File::create(root.path().join(".lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(scanner.scan(root.path())[0].state, "running");
+    drop(lock);
+    assert_eq!(scanner.scan(root.path())[0].state, "stopped");
     std::fs::write(root.path().join("base.jsonl"), RECORD).unwrap();
     std::fs::create_dir(root.path().join("adapter")).unwrap();
     let runs = scanner.scan(root.path());

@@ -68,6 +68,12 @@ impl Sort {
             _ => Sort::Prompt,
         }
     }
+
+    /// How much it needs, from the least on.
+    pub(super) fn needs(self) -> usize {
+        let order = [Sort::Majority, Sort::Nearest, Sort::Linear, Sort::Prompt, Sort::Trained];
+        order.iter().position(|sort| *sort == self).unwrap_or(order.len())
+    }
 }
 
 /// What the recommendation is made from.

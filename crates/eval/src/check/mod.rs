@@ -299,6 +299,14 @@ impl CheckSpec {
         }
     }
 
+    /// The fields of expected objects that are looked at one by one.
+    pub fn fields(&self) -> &[String] {
+        match self {
+            CheckSpec::FieldExact { fields, .. } | CheckSpec::AllFields { fields, .. } => fields,
+            _ => &[],
+        }
+    }
+
     /// The answers among which the right one is, where the check says so: labels, or the letters of options.
     pub fn labels(&self) -> Option<Vec<String>> {
         match self {

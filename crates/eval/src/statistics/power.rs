@@ -24,6 +24,10 @@ pub fn rows_needed_at(differences: &[f64], alpha: f64) -> Option<u64> {
         return None;
     }
     let needed = (z(1.0 - alpha / 2.0) + z(POWER)).powi(2) * variance / average.powi(2);
+    // Below so many rows that differ no test reaches the level, all of them in one direction: 2 / 2^k.
+    let differing = differences.iter().filter(|d| **d != 0.0).count() as f64 / differences.len() as f64;
+    let least = (2.0 / alpha).log2().ceil() / differing;
+    let needed = needed.max(least);
     (needed < MOST).then(|| (needed.ceil() as u64).max(LEAST))
 }
 
@@ -184,6 +188,13 @@ impl Design {
     /// When there are too few rows for any, `power` is not between 0.05 and 1, or no two candidates are as the design says.
     pub fn smallest(&self, rows: u64, power: f64) -> Result<Plan> {
         check_power(power)?;
+        if let Design::Correlation { accuracy, .. } | Design::Unpaired { accuracy } = *self
+            && !(0.0..=1.0).contains(&accuracy)
+        {
+            return Err(Error::new(Kind::Usage, "the accuracy of the baseline")
+                .expected("a share of 0 to 1, such as 0.8")
+                .found(accuracy.to_string()));
+        }
         // A gain that is possible at all: bounded by the accuracy, and by the rows that differ.
         let most = match *self {
             Design::Correlation { accuracy, .. } | Design::Unpaired { accuracy } => 1.0 - accuracy,
@@ -198,9 +209,14 @@ impl Design {
         let seen = |d: f64| self.rows(d, power).is_ok_and(|plan| plan.rows <= rows);
         // With a correlation, large gains may be impossible: look for one that is seen from below.
         let Some(high) = (1..=1000).map(|step| most * f64::from(step) / 1000.0).find(|d| seen(*d)) else {
-            return Err(Error::new(Kind::Usage, "so few rows show no difference that is possible")
-                .expected(format!("at least {LEAST} rows, and more for small differences"))
-                .found(rows.to_string()));
+            // The largest gain that two candidates can have like that says how many rows it takes at least.
+            let each = (1..=1000).rev().map(|step| most * f64::from(step) / 1000.0);
+            let least = each.filter_map(|d| self.rows(d, power).ok()).map(|plan| plan.rows).min();
+            let least =
+                least.map_or_else(|| "other assumptions".to_owned(), |rows| format!("at least {rows} rows"));
+            return Err(Error::new(Kind::Usage, "so few rows show no gain that is possible")
+                .expected(least)
+                .found(format!("{rows} rows, and gains of {:.1} points at most", 100.0 * most)));
         };
         let (mut low, mut high) = (high - most / 1000.0, high);
         for _ in 0..60 {

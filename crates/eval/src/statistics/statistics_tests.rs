@@ -310,3 +310,22 @@ fn a_clear_difference_survives_the_correction_for_thousands_of_tests() {
         "what draws can show stays"
     );
 }
+
+#[test]
+fn no_plan_promises_what_no_test_can_show() {
+    // Six of ten lost: at 0.05/6, eight must differ, all in one direction.
+    let mut differences = vec![0.0; 4];
+    differences.extend([-1.0; 6]);
+    assert!(rows_needed_at(&differences, ALPHA / 6.0).unwrap() >= 14);
+    assert!(rows_needed_at(&[-1.0, -1.0, -1.0], ALPHA).unwrap() >= 6);
+    let design = Design::Correlation { accuracy: 0.8, correlation: 0.5 };
+    let error = design.smallest(20, 0.8).unwrap_err().to_string();
+    let rows = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let rows: u64 = rows.parse().unwrap();
+    assert!(
+        rows > 20 && design.smallest(rows, 0.8).is_ok() && design.smallest(rows - 1, 0.8).is_err(),
+        "{error}"
+    );
+    let percent = Design::Correlation { accuracy: 80.0, correlation: 0.5 };
+    assert!(percent.smallest(20, 0.8).unwrap_err().to_string().contains("a share of 0 to 1"));
+}

@@ -145,6 +145,16 @@ impl KeptMut<'_> {
             _ => {}
         }
     }
+
+    /// The same, and leaves in `values` what was kept of them, so that both ways see the same.
+    pub fn write_back(&mut self, start: usize, values: &mut [f32]) {
+        self.write(start, values);
+        if let KeptMut::Bf16(kept) = self
+            && !kept.is_empty()
+        {
+            bf16::widen_row(values, &kept[start..start + values.len()]);
+        }
+    }
 }
 
 /// What one layer keeps. `T` rows.

@@ -223,7 +223,7 @@ impl<'a> Scope<'a> {
         for i in 0..block.len() {
             let to = &mut part.to[(at + i) * width..][..width];
             from.copy_row(i, to);
-            part.kept.write((at + i) * width, to);
+            part.kept.write_back((at + i) * width, to);
             if part.module != Module::V {
                 self.turn(to, block.start + i, part.norm, row);
             }
