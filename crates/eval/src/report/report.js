@@ -14,6 +14,7 @@
   const nothing = document.querySelector(".nothing");
   const more = document.querySelector(".further-samples");
   const STEP = 25;
+  const SHORT_INPUT = 240;
   const state = { show: "all", by: "", candidate: data.subject, search: "" };
   let found = [];
   let shown = 0;
@@ -169,10 +170,17 @@
       element("p", "small", element("b", "", data.roles[at])),
       element("ul", "failed", ...answer.f.map(([index, why]) => element("li", "", element("code", "", data.checks[index]), ` ${why}`))),
     ] : []));
-    const below = element("div", "more", folded("Input", sample.input));
+    // An answer is judged by its question: a short one stands above it.
+    const short = sample.input.length <= SHORT_INPUT;
+    const below = element("div", "more", ...(short ? [] : [folded("Input", sample.input)]));
     if (failing.length) below.append(folded("Checks that failed", element("div", "", ...failing)));
     const made = element("article", "sample", head);
     if (meta) made.append(element("p", "meta", meta));
+    if (short) {
+      const asked = element("p", "asked", sample.input);
+      asked.dir = "auto";
+      made.append(asked);
+    }
     made.append(...fieldTable(sample), below);
     return made;
   };
