@@ -1,10 +1,12 @@
 //! Splits: training, validation and test rows are different types, so that a trainer cannot be handed test rows by
 //! mistake, and the same input on both sides is refused. Reading files is `sample`'s; which file is which, `task`'s.
 
+use crate::compare::GROUP;
 use crate::sample::{ReadRows, Sample};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
@@ -155,6 +157,36 @@ impl<P: Part> From<Rows<P>> for EvalSet {
     }
 }
 
+impl EvalSet {
+    /// Rows whose input stands in an earlier row too, spacing aside, unless both say that they stand or fall together: how
+    /// many, in words with the lines of the first. Intervals count such rows as if they were independent.
+    pub fn repeated_note(&self) -> Option<String> {
+        let mut seen: HashMap<String, &Sample> = HashMap::new();
+        let (mut count, mut first) = (0, None);
+        for sample in &self.samples {
+            match seen.entry(input_key(&sample.input)) {
+                Entry::Vacant(place) => drop(place.insert(sample)),
+                Entry::Occupied(place) => {
+                    let before = *place.get();
+                    let group = sample.meta.get(GROUP);
+                    if group.is_none() || group != before.meta.get(GROUP) {
+                        count += 1;
+                        first.get_or_insert((before.line, sample.line));
+                    }
+                }
+            }
+        }
+        let (line, again) = first?;
+        let rows = match count {
+            1 => "1 measured row repeats the input".to_owned(),
+            _ => format!("{count} measured rows repeat the input"),
+        };
+        Some(format!(
+            "{rows} of an earlier one (the first: lines {line} and {again}); intervals take them for independent unless they share a `{GROUP}`."
+        ))
+    }
+}
+
 /// Samples and the file they came from, for [`refuse_leakage`].
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a> {
@@ -203,6 +235,32 @@ mod tests {
             meta: Default::default(),
             line,
         }
+    }
+
+    #[test]
+    fn repeated_inputs_are_told_unless_they_share_a_group() {
+        let set = |samples: Vec<Sample>| EvalSet {
+            split: Split::Test,
+            samples,
+            skipped: Vec::new(),
+            source: PathBuf::new(),
+        };
+        let grouped = |line: usize, group: &str| {
+            let meta = [(GROUP.to_owned(), group.into())].into_iter().collect();
+            Sample { meta, ..sample(line, "b") }
+        };
+        assert_eq!(set(vec![sample(1, "a"), sample(2, "b")]).repeated_note(), None);
+        let note = set(vec![sample(1, "a"), sample(2, "b"), sample(3, " a"), sample(4, "a")])
+            .repeated_note()
+            .unwrap();
+        assert!(note.starts_with("2 measured rows repeat") && note.contains("lines 1 and 3"), "{note}");
+        assert_eq!(set(vec![grouped(1, "x"), grouped(2, "x")]).repeated_note(), None);
+        assert!(
+            set(vec![grouped(1, "x"), grouped(2, "y")])
+                .repeated_note()
+                .unwrap()
+                .starts_with("1 measured row ")
+        );
     }
 
     #[test]

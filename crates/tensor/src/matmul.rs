@@ -113,9 +113,10 @@ fn check(len: usize, rows: usize, columns: usize, row_stride: usize) {
         (0, _) | (_, 0) => Some(0),
         _ => (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(columns)),
     };
+    let last = last.unwrap_or(usize::MAX);
     assert!(
-        last.is_some_and(|last| last <= len),
-        "a view of {rows} × {columns} with rows {row_stride} apart does not lie in {len} values"
+        last <= len,
+        "a view of {rows} × {columns} with rows {row_stride} apart needs {last} values, not {len}"
     );
 }
 

@@ -26,6 +26,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
     let options = arguments.rows.options()?;
     let set = task.eval_set(arguments.split, &options)?;
     say_skipped(&set.skipped, output);
+    set.repeated_note().iter().for_each(|note| output.say(note));
     attach_encoders(&task, environment, output)?;
     let candidate = Candidate {
         reference: &arguments.model,

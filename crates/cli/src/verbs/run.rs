@@ -43,6 +43,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     let set = task.eval_set(arguments.split, &options)?;
     let rows = task.train(&options)?;
     say_skipped(&set.skipped, output);
+    set.repeated_note().iter().for_each(|note| output.say(note));
     say_skipped(rows.skipped(), output);
     attach_encoders(&task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
@@ -102,6 +103,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     };
     let mut notes: Vec<String> =
         [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
+    notes.extend(set.repeated_note());
     if options.allow_leakage {
         notes.push(
             "Inputs that stand both in the training rows and in the measured rows were allowed.".into(),
