@@ -65,7 +65,7 @@ fn few_samples_that_agree_are_not_yet_non_inferior() {
 
 #[test]
 fn silence_wins_no_correlation() {
-    let noisy = |i: usize| number(i as f64 + if i % 3 == 0 { 25.0 } else { 0.0 }, i as f64);
+    let noisy = |i: usize| number(i as f64 + if i.is_multiple_of(3) { 25.0 } else { 0.0 }, i as f64);
     let talks = evaluation(60, "pearson", noisy);
     let silent = evaluation(60, "pearson", |i| {
         if i < 12 { number(i as f64, i as f64) } else { Verdict::fail("no number") }
