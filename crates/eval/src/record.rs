@@ -106,6 +106,14 @@ pub struct SampleRecord {
     pub error: Option<String>,
 }
 
+/// Samples by their ids. A record has them in the order in which they were finished, and what is drawn must not depend on
+/// that.
+pub fn by_id(samples: &[SampleRecord]) -> Vec<&SampleRecord> {
+    let mut ordered: Vec<&SampleRecord> = samples.iter().collect();
+    ordered.sort_by(|a, b| a.id.cmp(&b.id));
+    ordered
+}
+
 /// A record as read from disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

@@ -4,7 +4,7 @@
 use crate::compare::{GROUP, clusters_of};
 use crate::harness::{ANSWERED, Metric, resolve_metrics};
 use crate::model::{Message, Model, Output, Request};
-use crate::record::{Header, RECORD_VERSION, Record, RecordSettings, RecordWriter, SampleRecord};
+use crate::record::{Header, RECORD_VERSION, Record, RecordSettings, RecordWriter, SampleRecord, by_id};
 use crate::sample::Sample;
 use crate::split::{EvalSet, Split};
 use crate::statistics::{self, Estimate};
@@ -98,9 +98,7 @@ impl Evaluation {
 
     fn new(header: Header, samples: Vec<SampleRecord>, path: &Path) -> Result<Evaluation> {
         let seed = header.settings.seed;
-        // By their ids: a record has them in the order in which they were finished, and what is drawn must not depend on it.
-        let mut ordered: Vec<&SampleRecord> = samples.iter().collect();
-        ordered.sort_by(|a, b| a.id.cmp(&b.id));
+        let ordered = by_id(&samples);
         let verdicts: Vec<_> = ordered.iter().map(|sample| &sample.verdicts).collect();
         let clusters = clusters_of(ordered.iter().copied(), GROUP);
         let mut metrics = BTreeMap::new();

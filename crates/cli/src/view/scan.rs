@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use underdog_eval::compare::{GROUP, clusters_of};
 use underdog_eval::harness::{Verdicts, resolve_metrics};
-use underdog_eval::record::{Record, SampleRecord};
+use underdog_eval::record::{Record, by_id};
 use underdog_eval::statistics::Unit;
 use underdog_train::metrics;
 
@@ -156,8 +156,7 @@ impl Scanner {
         let Record { header, samples } = Record::read(&found.path).ok()?;
         let metrics = resolve_metrics(&header.harness).ok()?;
         let score = metrics.iter().find(|metric| metric.name == header.harness.score.name())?;
-        let mut ordered: Vec<&SampleRecord> = samples.iter().collect();
-        ordered.sort_by(|a, b| a.id.cmp(&b.id));
+        let ordered = by_id(&samples);
         let verdicts: Vec<&Verdicts> = ordered.iter().map(|sample| &sample.verdicts).collect();
         let clusters = clusters_of(ordered.iter().copied(), GROUP);
         let seconds = samples.iter().map(|sample| sample.elapsed).fold(0.0, f64::max);

@@ -112,8 +112,8 @@ impl AdviseData {
         let shared = known.fold(shared, usize::max);
         let against = against(&candidates, subject, (shared, seed))?;
         let tuned_curve = curves.iter().find(|curve| curve.role == TUNED);
-        let evidence = Evidence { shared, ..evidence(&against, &candidates, trained, tuned_curve) };
-        let (recommendation, why) = recommend(&evidence);
+        let (recommendation, why) =
+            recommend(&evidence(&against, &candidates, (trained, tuned_curve), shared));
         let claims = claims(&against, &candidates);
         let score_unit = candidates[subject]
             .evaluation
@@ -228,8 +228,8 @@ fn against(
 fn evidence<'a>(
     against: &AgainstAll,
     candidates: &[CandidateResult],
-    trained: Option<usize>,
-    curve: Option<&'a LearningCurve>,
+    (trained, curve): (Option<usize>, Option<&'a LearningCurve>),
+    shared: usize,
 ) -> Evidence<'a> {
     let strongest = against.with_strongest();
     let name = strongest.map(|strongest| strongest.baseline.as_str()).unwrap_or_default();
@@ -248,7 +248,7 @@ fn evidence<'a>(
         verdict: trained.and_then(|_| against.claim(name)).map(|claim| claim.kind()),
         // Without an interval all differences are equal; without a test there is nothing to go by.
         at_most: comparison.and_then(|c| c.high.or(c.difference.filter(|_| c.p.is_some()))),
-        shared: 0,
+        shared,
         doubled: curve.and_then(|curve| curve.doubled.as_ref()),
     }
 }

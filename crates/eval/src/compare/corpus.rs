@@ -9,7 +9,7 @@ use crate::corpus::Statistic;
 use crate::harness::{Metric, Verdicts};
 use crate::statistics::bootstrap::expanded_p;
 use crate::statistics::non_inferiority::tango;
-use crate::statistics::redrawn::Redrawn;
+use crate::statistics::redrawn::{Redrawn, TOO_FEW, too_few};
 use crate::statistics::{Clusters, Draws, FEW, Interval, NonInferiority, POWER, not_enough, z};
 
 /// One number of the corpus on both sides: samples `0..n` are the baseline's, `n..2 n` the candidate's.
@@ -75,8 +75,8 @@ impl Corpus {
             let p = testable.map(|_| self.not_worse(drawn, clusters, margin));
             NonInferiority { margin, p, p_holm: None, test: "one-sided paired bootstrap".to_owned() }
         });
-        if redrawn.too_few(&pairs) {
-            comparison.forbid("too many redraws of the samples give no number".to_owned());
+        if too_few(&pairs) {
+            comparison.forbid(TOO_FEW.to_owned());
         }
     }
 

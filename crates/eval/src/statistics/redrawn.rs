@@ -8,6 +8,8 @@ use rayon::prelude::*;
 
 /// The most redraws that may lack a number before an interval of the others would mislead.
 const UNDEFINED: f64 = 0.05;
+/// Why there is neither then.
+pub(crate) const TOO_FEW: &str = "too many redraws of the samples give no number";
 
 /// Samples that are redrawn for numbers of the corpus, one by one or in whole clusters.
 pub(crate) struct Redrawn {
@@ -56,12 +58,6 @@ impl Redrawn {
         hits.filter(|hit| *hit).count()
     }
 
-    /// Whether too many redraws have no number for an interval or a test of the others.
-    pub fn too_few<T>(&self, numbers: &[Option<T>]) -> bool {
-        let known = numbers.iter().flatten().count();
-        (known as f64) < (1.0 - UNDEFINED) * numbers.len() as f64
-    }
-
     /// The 95 % percentile interval of the numbers of redraws; of clusters as wide as Student's t would have it.
     ///
     /// # Errors
@@ -74,8 +70,8 @@ impl Redrawn {
             _ => {}
         }
         let values: Vec<f64> = numbers.iter().copied().flatten().collect();
-        if self.too_few(numbers) {
-            return Err("too many redraws of the samples give no number");
+        if too_few(numbers) {
+            return Err(TOO_FEW);
         }
         if values.iter().all(|value| *value == values[0]) {
             return Err("all redraws of the samples give the same number, which shows no spread");
@@ -83,4 +79,10 @@ impl Redrawn {
         let tail = if self.clustered { expanded_tail(self.members.len()) } else { ALPHA / 2.0 };
         Ok(percentiles(values, tail))
     }
+}
+
+/// Whether too many redraws have no number for an interval or a test of the others.
+pub(crate) fn too_few<T>(numbers: &[Option<T>]) -> bool {
+    let known = numbers.iter().flatten().count();
+    (known as f64) < (1.0 - UNDEFINED) * numbers.len() as f64
 }
