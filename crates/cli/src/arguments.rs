@@ -27,8 +27,8 @@ pub struct Arguments {
 }
 
 const AFTER: &str = "\
-A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder,
-each with +ADAPTER for a PEFT adapter folder on top. To be measured, M can also be a baseline that learns
+A model M is a catalogue name (see `underdog models list`), a .gguf file or a Hugging Face folder, \
+each with +ADAPTER for a PEFT adapter folder on top. To be measured, M can also be a baseline that learns \
 from the training rows: majority, nearest:all-minilm-l6-v2 or linear:all-minilm-l6-v2.
 
 Exit codes: 0 done, 2 wrong request, 3 task or data, 4 model files, 5 machine, 130 stopped.";

@@ -1,9 +1,12 @@
 //! Progress on stderr: a bar on a terminal, a line every few seconds in a pipe.
 
+use crate::environment::Environment;
 use crate::output::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use underdog_model::pull;
 
@@ -58,11 +61,18 @@ impl Meter {
     }
 }
 
-/// Progress of a download.
-#[derive(Default)]
+/// Progress of a download that ends when `stop` is set.
 pub struct Download {
     bar: RefCell<Option<ProgressBar>>,
     shown: Cell<u64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Download {
+    /// One that Ctrl-C ends.
+    pub fn new(environment: &Environment) -> Self {
+        Download { bar: RefCell::default(), shown: Cell::default(), stop: environment.stop.clone() }
+    }
 }
 
 impl pull::Progress for Download {
@@ -94,5 +104,9 @@ impl pull::Progress for Download {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }

@@ -149,7 +149,6 @@ pub fn evaluate(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Evaluation> {
     task.harness.require_embedders()?;
-    task.harness.require_fields(&set.samples)?;
     let samples = match settings.limit {
         Some(limit) => select::random_subset(set.samples.iter().collect(), limit, settings.seed)?,
         None => set.samples.iter().collect(),

@@ -105,11 +105,21 @@ pub fn read_jsonl(path: &Path, skip_bad_rows: bool) -> Result<ReadRows> {
     Ok(rows)
 }
 
+/// Characters of a line that is no object which a message shows.
+const SHOWN: usize = 60;
+
 fn parse_row(raw: &[u8], line: usize) -> Result<Sample> {
     let text = std::str::from_utf8(raw)
         .map_err(|error| Error::new(Kind::Data, "the row is not UTF-8 text").found(error.to_string()))?;
     let value = json::parse(text).map_err(|error| {
-        Error::new(Kind::Data, "the row is broken").expected("one JSON object").found(without_line(&error))
+        let found = match text.trim_start().starts_with('{') {
+            true => without_line(&error),
+            // A table or a list over several lines: what its first line says helps more than what the parser missed.
+            false => format!("`{}`", text.trim().chars().take(SHOWN).collect::<String>()),
+        };
+        Error::new(Kind::Data, "the row is broken")
+            .expected("one JSON object a line, such as {\"input\": \"…\", \"expected\": \"…\"}")
+            .found(found)
     })?;
     let Value::Object(mut fields) = value else {
         return Err(Error::new(Kind::Data, "the row is not an object")

@@ -201,13 +201,17 @@ impl Task {
     /// The rows of any split, for measuring only.
     ///
     /// # Errors
-    /// As [`Task::train`].
+    /// As [`Task::train`], or when a check asks for a field that no row expects.
     pub fn eval_set(&self, split: Split, options: &ReadOptions) -> Result<EvalSet> {
-        match split {
+        let set = match split {
             Split::Train => self.train(options).map(EvalSet::from),
             Split::Validation => self.validation(options).map(EvalSet::from),
             Split::Test => self.test(options).map(EvalSet::from),
-        }
+        }?;
+        self.harness
+            .require_fields(&set.samples)
+            .map_err(|error| error.at(set.source.display().to_string()))?;
+        Ok(set)
     }
 
     fn rows<P: Part>(&self, options: &ReadOptions) -> Result<Rows<P>> {

@@ -209,6 +209,28 @@ fn an_entry_of_several_files_is_a_directory_and_goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn a_pull_that_is_to_end_asks_no_other_source_and_leaves_nothing_torn() {
+    struct Stopped;
+    impl Progress for Stopped {
+        fn begin(&self, _: &str, _: u64) {}
+        fn advance(&self, _: u64) {}
+        fn note(&self, _: &str) {}
+        fn end(&self) {}
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::at(folder.path());
+    let (first, second) = (fake("first", RIGHT), fake("second", RIGHT));
+    let stopped = pull_from(&entry(&["model.gguf"]), &cache, &[&first, &second], &Stopped).unwrap_err();
+    assert_eq!(stopped.kind(), Kind::Stopped, "{stopped}");
+    assert_eq!((first.asked(), second.asked()), (1, 0));
+    assert_eq!(files(&cache), [".downloads"], "what a source keeps stays for the next pull");
+    assert_eq!(pulled(&cache, &[&second]).unwrap().source, "second");
+}
+
+#[test]
 fn of_two_pulls_at_once_one_works_and_the_other_waits() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::at(folder.path());

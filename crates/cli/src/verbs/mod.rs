@@ -48,7 +48,7 @@ pub fn fetch_if_missing(text: &str, environment: &Environment, output: &Output) 
         && let Ok(entry) = catalogue::find(&reference.base)
     {
         output.say(&format!("{} is not in the cache yet", entry.name));
-        underdog_model::pull::pull(entry, &environment.cache, &Download::default())?;
+        underdog_model::pull::pull(entry, &environment.cache, &Download::new(environment))?;
     }
     Ok(reference)
 }

@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::progress::Download;
 use serde_json::{Value, json};
 use underdog_eval::Result;
+use underdog_model::adapter;
 use underdog_model::catalogue;
 use underdog_model::checkpoint::Checkpoint;
 use underdog_model::pull::pull;
@@ -17,7 +18,7 @@ pub fn run(verb: &ModelsVerb, environment: &Environment, output: &Output) -> Res
         ModelsVerb::List => list(environment, output),
         ModelsVerb::Pull { name } => {
             let entry = catalogue::find(name)?;
-            let pulled = pull(entry, &environment.cache, &Download::default())?;
+            let pulled = pull(entry, &environment.cache, &Download::new(environment))?;
             output.result(
                 &json!({"name": name, "path": pulled.path, "source": pulled.source, "bytes": entry.bytes()}),
                 || format!("{name} is at {}", pulled.path.display()),
@@ -49,26 +50,36 @@ fn list(environment: &Environment, output: &Output) -> Result<()> {
 }
 
 fn inspect(model: &str, environment: &Environment, output: &Output) -> Result<()> {
-    let path = Reference::parse(model)?.locate(&environment.cache)?;
-    let summary = Checkpoint::open(&path)?.summary();
+    let reference = Reference::parse(model)?;
+    let path = reference.locate(&environment.cache)?;
+    let checkpoint = Checkpoint::open(&path)?;
+    let mut summary = serde_json::to_value(checkpoint.summary()).unwrap_or_default();
+    if let Some(folder) = &reference.adapter {
+        let lora = adapter::read(folder, checkpoint.config(), &checkpoint.fingerprint())?;
+        let targets: Vec<&str> = lora.config().targets.iter().map(|module| module.peft_name()).collect();
+        summary["adapter"] = json!(folder);
+        summary["adapter_rank"] = json!(lora.config().rank);
+        summary["adapter_alpha"] = json!(lora.config().alpha);
+        summary["adapter_targets"] = json!(targets.join(", "));
+        summary["adapter_parameters"] = json!(lora.values.len());
+    }
     output.result(&summary, || {
         // The text is the object, one field a line, so that the two cannot differ.
-        let value = serde_json::to_value(&summary).unwrap_or_default();
-        let mut lines = vec![format!("{:<16} {}", "file", path.display())];
-        for (name, value) in value.as_object().into_iter().flatten() {
+        let mut lines = vec![format!("{:<18} {}", "file", path.display())];
+        for (name, value) in summary.as_object().into_iter().flatten() {
             match value {
                 Value::Array(types) => types.iter().for_each(|t| {
                     let text = |key: &str| t[key].as_str().map_or_else(|| t[key].to_string(), str::to_string);
                     lines.push(format!(
-                        "{:<16} {:>5} tensors  {:>12} bytes",
+                        "{:<18} {:>5} tensors  {:>12} bytes",
                         text("name"),
                         text("tensors"),
                         text("bytes")
                     ));
                 }),
-                Value::String(text) => lines.push(format!("{name:<16} {text}")),
+                Value::String(text) => lines.push(format!("{name:<18} {text}")),
                 Value::Null => {}
-                other => lines.push(format!("{name:<16} {other}")),
+                other => lines.push(format!("{name:<18} {other}")),
             }
         }
         lines.join("\n")

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use underdog_eval::report::{CandidateResult, Command, Fingerprint, ReportData, TrainSummary};
 use underdog_eval::runner::{EvalSettings, Evaluation};
-use underdog_eval::split::Split;
+use underdog_eval::split::{EvalSet, ReadOptions, Rows, Split, Train};
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::Decoding;
@@ -28,27 +28,12 @@ const USUAL_SHOTS: usize = 4;
 
 /// Runs the verb.
 pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output) -> Result<()> {
-    if arguments.split == Split::Train {
-        return Err(Error::new(Kind::Usage, "--split").expected("validation or test").found("train"));
-    }
-    let mut task = Task::load(&arguments.task)?;
-    if let Some(file) = &arguments.data {
-        task = task.with_data(arguments.split, file);
-    }
-    if let Some(file) = &arguments.train_data {
-        task = task.with_data(Split::Train, file);
-    }
-    let recipe = recipe(&task, arguments.model.as_deref(), &arguments.set)?;
-    let options = arguments.rows.options()?;
-    let set = task.eval_set(arguments.split, &options)?;
-    let rows = task.train(&options)?;
-    say_skipped(&set.skipped, output);
-    set.repeated_note().iter().for_each(|note| output.say(note));
-    say_skipped(rows.skipped(), output);
-    attach_encoders(&task, environment, output)?;
+    let material = Material::read(arguments, output)?;
+    let Material { task, recipe, options, set, rows } = &material;
+    attach_encoders(task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
-    let similar = similar(&task, &rows, &recipe, environment, output)?;
-    let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
+    let similar = similar(task, rows, recipe, environment, output)?;
+    let examples = examples(task, rows, &model, similar.as_ref(), recipe.learned()?)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
     output.say(&format!(
         "{}: {} rows to learn from, everything goes to {}",
@@ -63,7 +48,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         limit: arguments.rows.limit,
         seed: recipe.seed,
     };
-    let base = measure("base", &task, &set, &mut model, &settings("base.jsonl"), environment)?;
+    let base = measure("base", task, set, &mut model, &settings("base.jsonl"), environment)?;
     let candidate = Candidate {
         reference: &recipe.base,
         shots: None,
@@ -71,80 +56,83 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         choose: None,
         precision: &recipe.precision,
         decoding: Decoding::default(),
-        task: &task,
-        options: &options,
+        task,
+        options,
         seed: recipe.seed,
     };
-    let mut baselines = match arguments.no_baselines {
+    let baselines = match arguments.no_baselines {
         true => Measured::default(),
         false => {
-            measure_all((&candidate, &mut model), arguments.shots, &set, &settings, (environment, output))?
+            measure_all((&candidate, &mut model), arguments.shots, set, &settings, (environment, output))?
         }
     };
     let files = RunFiles { directory: folder.clone(), resume: arguments.folder.resume };
     reset_peak_memory();
-    let (lora, summary) = teach(&model, &examples, &recipe, &files, environment)?;
+    let (lora, summary) = teach(&model, &examples, recipe, &files, environment)?;
     model.adopt(lora, &files.adapter());
     reset_peak_memory();
     let mut student = asked(&mut model, similar);
-    let tuned = measure("tuned", &task, &set, &mut *student, &settings("tuned.jsonl"), environment)?;
+    let tuned = measure("tuned", task, set, &mut *student, &settings("tuned.jsonl"), environment)?;
     drop(student);
+    let precision = model.precision();
+    Finished { material: &material, files, base, tuned, summary, precision, baselines, environment }
+        .tell(arguments, output)
+}
 
-    let finished = Finished {
-        task: &task,
-        recipe: &recipe,
-        files: &files,
-        base,
-        tuned,
-        summary,
-        precision: model.precision(),
-        baselines: std::mem::take(&mut baselines.evaluations),
-        environment,
-    };
-    let mut notes: Vec<String> =
-        [&set.skipped[..], rows.skipped()].into_iter().filter_map(skipped_note).collect();
-    notes.extend(set.repeated_note());
-    if options.allow_leakage {
-        notes.push(
-            "Inputs that stand both in the training rows and in the measured rows were allowed.".into(),
-        );
+/// What is read and checked before a model is opened.
+struct Material {
+    task: Task,
+    recipe: Recipe,
+    options: ReadOptions,
+    set: EvalSet,
+    rows: Rows<Train>,
+}
+
+impl Material {
+    fn read(arguments: &RunArguments, output: &Output) -> Result<Self> {
+        if arguments.split == Split::Train {
+            return Err(Error::new(Kind::Usage, "--split").expected("validation or test").found("train"));
+        }
+        let mut task = Task::load(&arguments.task)?;
+        if let Some(file) = &arguments.data {
+            task = task.with_data(arguments.split, file);
+        }
+        if let Some(file) = &arguments.train_data {
+            task = task.with_data(Split::Train, file);
+        }
+        let recipe = recipe(&task, arguments.model.as_deref(), &arguments.set)?;
+        let options = arguments.rows.options()?;
+        let set = task.eval_set(arguments.split, &options)?;
+        let rows = task.train(&options)?;
+        say_skipped(&set.skipped, output);
+        set.repeated_note().iter().for_each(|note| output.say(note));
+        say_skipped(rows.skipped(), output);
+        Ok(Material { task, recipe, options, set, rows })
     }
-    notes.extend(baselines.notes);
-    let (report, path) = finished.report(arguments, &notes)?;
-    let candidates: serde_json::Map<String, serde_json::Value> = finished
-        .candidates()
-        .into_iter()
-        .map(|(role, evaluation)| (role.to_owned(), json!(evaluation)))
-        .collect();
-    let object = json!({
-        "task": task.name,
-        "report": path.display().to_string(),
-        "candidates": candidates,
-        "train": finished.summary,
-        "claims": report.claims,
-    });
-    output.result(&object, || {
-        let claims: Vec<String> = report.claims.iter().map(|c| c.sentence().to_owned()).collect();
-        format!(
-            "{}\n{}\n{}\n\nreport {}",
-            score_card(&finished.candidates()),
-            claims.join("\n"),
-            describe(&finished.summary, &recipe, &arguments.task),
-            path.display()
-        )
-    })
+
+    /// What a report has to say about the rows.
+    fn notes(&self) -> Vec<String> {
+        let skipped = [&self.set.skipped[..], self.rows.skipped()];
+        let mut notes: Vec<String> = skipped.into_iter().filter_map(skipped_note).collect();
+        notes.extend(self.set.repeated_note());
+        if self.options.allow_leakage {
+            notes.push(
+                "Inputs that stand both in the training rows and in the measured rows were allowed.".into(),
+            );
+        }
+        notes
+    }
 }
 
 /// All that a report is made of.
 struct Finished<'a> {
-    task: &'a Task,
-    recipe: &'a Recipe,
-    files: &'a RunFiles,
+    material: &'a Material,
+    files: RunFiles,
     base: Evaluation,
     tuned: Evaluation,
     summary: TrainSummary,
     precision: Precision,
-    baselines: Vec<(&'static str, Evaluation)>,
+    baselines: Measured,
     environment: &'a Environment,
 }
 
@@ -152,25 +140,56 @@ impl Finished<'_> {
     /// Everything measured, by role: the base, the tuned model, then the baselines.
     fn candidates(&self) -> Vec<(&str, &Evaluation)> {
         let models = [("base", &self.base), ("tuned", &self.tuned)];
-        models.into_iter().chain(self.baselines.iter().map(|(role, e)| (*role, e))).collect()
+        let baselines = self.baselines.evaluations.iter().map(|(role, evaluation)| (*role, evaluation));
+        models.into_iter().chain(baselines).collect()
+    }
+
+    /// Writes the report and says what is in it.
+    fn tell(&self, arguments: &RunArguments, output: &Output) -> Result<()> {
+        let Material { task, recipe, .. } = self.material;
+        let (report, path) = self.report(arguments)?;
+        let candidates: serde_json::Map<String, serde_json::Value> = self
+            .candidates()
+            .into_iter()
+            .map(|(role, evaluation)| (role.to_owned(), json!(evaluation)))
+            .collect();
+        let object = json!({
+            "task": task.name,
+            "report": path.display().to_string(),
+            "candidates": candidates,
+            "train": self.summary,
+            "claims": report.claims,
+        });
+        output.result(&object, || {
+            let claims: Vec<String> = report.claims.iter().map(|c| c.sentence().to_owned()).collect();
+            format!(
+                "{}\n{}\n{}\n\nreport {}",
+                score_card(&self.candidates()),
+                claims.join("\n"),
+                describe(&self.summary, recipe, &arguments.task),
+                path.display()
+            )
+        })
     }
 
     /// Makes and writes the report; gives it and the path of its page.
-    fn report(&self, arguments: &RunArguments, notes: &[String]) -> Result<(ReportData, PathBuf)> {
+    fn report(&self, arguments: &RunArguments) -> Result<(ReportData, PathBuf)> {
+        let Material { task, recipe, .. } = self.material;
         let candidate = |(role, evaluation): (&str, &Evaluation)| CandidateResult {
             role: role.into(),
             evaluation: evaluation.clone(),
             bytes: candidate_bytes(&evaluation.candidate, &self.environment.cache),
         };
         let candidates = self.candidates().into_iter().map(candidate).collect();
-        let mut report = ReportData::new(self.task, candidates, self.recipe.seed)?;
+        let mut report = ReportData::new(task, candidates, recipe.seed)?;
         let lines = metrics::read_until(&self.files.metrics(), usize::MAX)?;
         report.loss_curve = lines.iter().map(|m| (m.step as u64, m.loss)).collect();
         report.train = Some(self.summary.clone());
-        report.commands = commands(arguments, self.recipe, self.precision, &self.files.adapter());
+        report.commands = commands(arguments, recipe, self.precision, &self.files.adapter());
         report.machine = Some(format!("{}, {}", machine(), self.precision.name()));
-        report.notes.extend_from_slice(notes);
-        let recipe = serde_json::to_string(self.recipe).unwrap_or_default();
+        report.notes.extend(self.material.notes());
+        report.notes.extend_from_slice(&self.baselines.notes);
+        let recipe = serde_json::to_string(recipe).unwrap_or_default();
         report.fingerprints.push(Fingerprint { name: "recipe".into(), value: recipe });
         report.write(&self.files.directory)?;
         Ok((report, self.files.directory.join("report.html")))

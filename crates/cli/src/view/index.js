@@ -83,7 +83,7 @@
   };
   const board = (runs) => {
     const groups = new Map();
-    for (const run of runs) {
+    for (const run of runs.filter((run) => !run.points)) {
       for (const record of run.records.filter((record) => record.done === record.n)) {
         const key = `${record.task}\n${record.split}\n${record.key}`;
         if (!groups.has(key)) groups.set(key, []);

@@ -31,6 +31,8 @@ pub struct Run {
     pub folder: PathBuf,
     /// `finished`, `running` or `stopped`.
     pub state: &'static str,
+    /// Points of `advise`'s curve: candidates that saw a part of the training rows, which no leaderboard lists.
+    pub points: bool,
     /// When something was written last, in seconds since 1970.
     pub updated: u64,
     pub records: Vec<Progress>,
@@ -137,6 +139,7 @@ impl Scanner {
         Some(Run {
             id: if id.is_empty() { ".".to_owned() } else { id.join("/") },
             folder: folder.to_owned(),
+            points: folder.file_name().is_some_and(|name| name == "points"),
             state: match (finished, held || now().saturating_sub(updated) < QUIET_SECONDS) {
                 (true, _) => "finished",
                 (false, true) => "running",

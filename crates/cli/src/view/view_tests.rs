@@ -109,4 +109,10 @@ fn a_run_that_goes_on_shows_how_far_it_is() {
     std::fs::create_dir(root.path().join("adapter")).unwrap();
     let runs = scanner.scan(root.path());
     assert_eq!((runs[0].state, runs[0].finished().len()), ("finished", 1));
+    // What `advise` measured with fewer rows is shown, but not beside candidates that saw all of them.
+    std::fs::create_dir(root.path().join("points")).unwrap();
+    std::fs::copy(root.path().join("base.jsonl"), root.path().join("points/linear-18.jsonl")).unwrap();
+    let runs = scanner.scan(root.path());
+    let points: Vec<_> = runs.iter().map(|run| (run.id.as_str(), run.points)).collect();
+    assert!(points.contains(&(".", false)) && points.contains(&("points", true)), "{points:?}");
 }

@@ -98,6 +98,9 @@ fn an_empty_or_missing_split_is_refused() {
     home.write("task/test.jsonl", "\n");
     home.run("eval task --model TINY").fails(3, &["no samples", "test.jsonl"]);
     home.run("eval task --model TINY --data none.jsonl").fails(3, &["none.jsonl", "does not exist"]);
+    home.write("table.csv", "question,answer\nwhat is 1,one\n");
+    home.run("eval task --model TINY --data table.csv")
+        .fails(3, &["table.csv:1", "one JSON object a line", "`question,answer`"]);
     home.write("task/train.jsonl", "");
     home.run("train task --model TINY --allow-leakage").fails(3, &["no samples", "train.jsonl"]);
     let toml = home.text("task/task.toml").replace("validation = \"validation.jsonl\"\n", "");
@@ -154,6 +157,16 @@ fn a_prompt_longer_than_the_context_is_wrong_in_eval_and_named_in_train() {
     let done = home.run("train task --model TINY --allow-leakage --out t");
     done.fails(3, &["`novel`", "at most 512 tokens", "1 longer row"]);
     assert!(!home.path("t").exists());
+}
+
+#[test]
+fn a_check_of_a_field_that_no_row_has_is_refused_before_a_model_is_opened() {
+    let home = Home::new();
+    let check = "[[check]]\nname = \"field\"\nkind = \"field_exact\"\nfields = [\"totl\"]\n";
+    home.write("task/task.toml", format!("{}\n{check}", home.text("task/task.toml")));
+    for verb in ["eval", "run"] {
+        home.run(&format!("{verb} task --model none.gguf")).fails(3, &["`field`", "`totl`", "test.jsonl"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the verbs print and write when all is well: `--json` is one object with the fields that scripts rely on.
 
 use super::home::{Home, rows};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const EVAL: &str = "task candidate split n score metrics rows_per_s prompt_tokens computed_tokens new_tokens seconds \
@@ -75,6 +75,11 @@ fn train_prints_one_object_and_writes_an_adapter_that_eval_takes() {
     assert!(tuned["candidate"].as_str().unwrap().ends_with("+t/adapter"));
     assert_ne!(home.text("base/record.jsonl"), home.text("tuned/record.jsonl"));
     assert_eq!(base["n"], tuned["n"]);
+    let inspected = home.run("models inspect TINY+t/adapter --json").json();
+    assert_eq!((&inspected["architecture"], &inspected["adapter_rank"]), (&json!("llama"), &json!(4)));
+    let weights = home.read("t/adapter/adapter_model.safetensors").len() as u64;
+    let numbers = inspected["adapter_parameters"].as_u64().unwrap();
+    assert!((4 * numbers..5 * numbers).contains(&weights), "{inspected}, {weights} bytes");
 }
 
 #[test]

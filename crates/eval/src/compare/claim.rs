@@ -185,6 +185,10 @@ fn what_it_takes(comparison: &Comparison) -> String {
         None if is_told(comparison) => {
             "The test alone would tell them apart, but not together with the interval.".to_owned()
         }
+        None if comparison.ties < comparison.n => {
+            "What each gains on some samples it loses on others, so no number of further samples can be planned for."
+                .to_owned()
+        }
         None => "They do not differ on these samples, so no number of further samples can be planned for."
             .to_owned(),
     }

@@ -25,6 +25,22 @@ pub trait Progress {
     fn note(&self, line: &str);
     /// The piece of work is over, done or not.
     fn end(&self);
+    /// Whether somebody wants the pull to end. Asked often; what was downloaded stays for the next pull.
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// # Errors
+/// [`Trouble::Stop`] when the pull is to end.
+fn go_on(progress: &dyn Progress) -> Fetched {
+    match progress.stopped() {
+        false => Ok(()),
+        true => Err(Trouble::Stop(
+            Error::new(Kind::Stopped, "the pull was stopped")
+                .hint("pull again to go on with what was downloaded"),
+        )),
+    }
 }
 
 /// Hears nothing.
@@ -117,6 +133,7 @@ impl<'a> Sink<'a> {
             })?;
             self.hash.update(&buffer[..count]);
             progress.advance(count as u64);
+            go_on(progress)?;
         }
     }
 
@@ -225,7 +242,12 @@ fn fetch_file(
     let mut reasons = Vec::new();
     for source in sources {
         let outcome = Sink::create(&partial, file.bytes).map_err(Trouble::Stop).and_then(|mut sink| {
-            source.fetch(file, downloads, &mut sink, progress)?;
+            let fetched = source.fetch(file, downloads, &mut sink, progress);
+            if fetched.is_err() {
+                // A client that was stopped with us says why it failed, which is no reason to ask the next source.
+                go_on(progress)?;
+            }
+            fetched?;
             sink.finish(file)
         });
         match outcome {

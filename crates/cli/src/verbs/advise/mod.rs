@@ -2,6 +2,9 @@
 //! measured on validation rows; what follows from them is `eval`'s. Every point keeps its record and its training, so
 //! that a run that was cut off goes on where it stood.
 
+mod points;
+
+use self::points::{at_point, counts, shares};
 use crate::arguments::{AdviseArguments, Curves};
 use crate::environment::{Environment, machine};
 use crate::output::{Output, duration};
@@ -25,10 +28,6 @@ use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::{Decoding, LanguageModel};
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::RunFiles;
-
-/// A point of the curve trains for at least so many steps, unless the whole has fewer: with a handful of steps it would
-/// show how little was trained, not how little there was to learn from.
-const FEWEST_STEPS: usize = 30;
 
 /// Runs the verb.
 pub fn run(arguments: &AdviseArguments, environment: &Environment, output: &Output) -> Result<()> {
@@ -84,34 +83,6 @@ fn task(arguments: &AdviseArguments) -> Result<Task> {
         ));
     }
     Ok(task)
-}
-
-/// Shares in per cent, ascending, each once.
-fn shares(typed: &[f64]) -> Result<Vec<f64>> {
-    let mut shares = typed.to_vec();
-    shares.sort_by(f64::total_cmp);
-    shares.dedup();
-    match shares.iter().all(|share| *share > 0.0 && *share <= 100.0) && !shares.is_empty() {
-        true => Ok(shares),
-        false => Err(Error::new(Kind::Usage, "--shares")
-            .expected("numbers above 0 and up to 100, such as 5,10,25,50,100")
-            .found(format!("{typed:?}"))),
-    }
-}
-
-/// Rows of each point, ascending, each number once.
-fn counts(shares: &[f64], rows: usize) -> Vec<usize> {
-    let mut counts: Vec<usize> =
-        shares.iter().map(|share| ((share / 100.0 * rows as f64).ceil() as usize).clamp(1, rows)).collect();
-    counts.dedup();
-    counts
-}
-
-/// The recipe of a point with `rows` of `all` rows: as many epochs, but not too few steps, and never more than `cap`.
-fn at_point(recipe: &Recipe, (rows, all): (usize, usize), cap: Option<usize>) -> Recipe {
-    let least = FEWEST_STEPS.min(recipe.total_steps(all));
-    let steps = recipe.total_steps(rows).max(least).min(cap.unwrap_or(usize::MAX)).max(1);
-    Recipe { steps: Some(steps), ..recipe.clone() }
 }
 
 /// What was found so far.
@@ -238,7 +209,8 @@ impl Asking<'_> {
     fn trained(&self, model: &mut LanguageModel, found: &mut Found) -> Result<()> {
         let all = self.rows.samples().len();
         let mut points = Vec::new();
-        for &count in self.counts {
+        for (point, &count) in self.counts.iter().enumerate() {
+            self.output.say(&format!("point {} of {}: {count} training rows", point + 1, self.counts.len()));
             let part = self.rows.clone().limited(Some(count), self.recipe.seed)?;
             let similar = similar(self.task, &part, self.recipe, self.environment, self.output)?;
             let examples = examples(self.task, &part, model, similar.as_ref(), self.recipe.learned()?)?;
@@ -374,29 +346,4 @@ fn text(data: &AdviseData) -> String {
         text.push_str(&format!("\nnote: {note}"));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_become_ascending_numbers_of_rows() {
-        let shares = shares(&[100.0, 5.0, 50.0, 5.0]).unwrap();
-        assert_eq!(counts(&shares, 355), [18, 178, 355]);
-        assert_eq!(counts(&shares, 3), [1, 2, 3]);
-        assert!(
-            super::shares(&[0.0]).is_err() && super::shares(&[101.0]).is_err() && super::shares(&[]).is_err()
-        );
-    }
-
-    #[test]
-    fn few_rows_still_get_some_steps_and_a_cap_holds() {
-        let recipe = Recipe { epochs: 4.0, batch: 8, ..Recipe::default() };
-        assert_eq!(at_point(&recipe, (18, 355), None).steps, Some(30));
-        assert_eq!(at_point(&recipe, (355, 355), None).steps, Some(178));
-        assert_eq!(at_point(&recipe, (355, 355), Some(20)).steps, Some(20));
-        let short = Recipe { steps: Some(6), ..recipe };
-        assert_eq!(at_point(&short, (4, 8), None).steps, Some(6));
-    }
 }
