@@ -66,12 +66,9 @@ impl Read for Broken {
 struct Notes(RefCell<Vec<String>>);
 
 impl Progress for Notes {
-    fn begin(&self, _: &str, _: u64) {}
-    fn advance(&self, _: u64) {}
     fn note(&self, line: &str) {
         self.0.borrow_mut().push(line.to_string());
     }
-    fn end(&self) {}
 }
 
 const RIGHT: &[u8] = b"the right bytes";
@@ -212,10 +209,6 @@ fn an_entry_of_several_files_is_a_directory_and_goes_on_where_it_broke_off() {
 fn a_pull_that_is_to_end_asks_no_other_source_and_leaves_nothing_torn() {
     struct Stopped;
     impl Progress for Stopped {
-        fn begin(&self, _: &str, _: u64) {}
-        fn advance(&self, _: u64) {}
-        fn note(&self, _: &str) {}
-        fn end(&self) {}
         fn stopped(&self) -> bool {
             true
         }

@@ -15,16 +15,16 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use underdog_eval::{Error, Kind, Result};
 
-/// Hears how a pull goes on.
+/// Hears how a pull goes on, each part as far as the caller cares.
 pub trait Progress {
     /// A piece of work of `total_bytes` starts.
-    fn begin(&self, label: &str, total_bytes: u64);
+    fn begin(&self, _label: &str, _total_bytes: u64) {}
     /// `bytes` more of it are done.
-    fn advance(&self, bytes: u64);
+    fn advance(&self, _bytes: u64) {}
     /// Something to know, such as why a source was passed over.
-    fn note(&self, line: &str);
+    fn note(&self, _line: &str) {}
     /// The piece of work is over, done or not.
-    fn end(&self);
+    fn end(&self) {}
     /// Whether somebody wants the pull to end. Asked often; what was downloaded stays for the next pull.
     fn stopped(&self) -> bool {
         false
@@ -47,12 +47,7 @@ fn go_on(progress: &dyn Progress) -> Fetched {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
-impl Progress for Silent {
-    fn begin(&self, _label: &str, _total_bytes: u64) {}
-    fn advance(&self, _bytes: u64) {}
-    fn note(&self, _line: &str) {}
-    fn end(&self) {}
-}
+impl Progress for Silent {}
 
 /// What [`pull`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]

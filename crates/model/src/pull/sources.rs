@@ -305,10 +305,6 @@ mod tests {
     fn a_client_ends_when_the_pull_is_to_end() {
         struct Stopped;
         impl Progress for Stopped {
-            fn begin(&self, _: &str, _: u64) {}
-            fn advance(&self, _: u64) {}
-            fn note(&self, _: &str) {}
-            fn end(&self) {}
             fn stopped(&self) -> bool {
                 true
             }

@@ -1,9 +1,11 @@
-//! How much memory training takes, before it is taken: what a plan says to a limit. Sizes follow from shapes alone and are
-//! rounded up where a buffer's size depends on more than that; a test holds them against the peak of a real step.
+//! How large a model is, and how much memory training takes before it is taken: what a plan says to a limit. Sizes follow from
+//! shapes alone and are rounded up where a buffer's size depends on more than that; a test holds them against the peak of a
+//! real step.
 
-use super::kept::{BLOCK, GROUPS};
-use super::{LayerWeights, Transformer};
-use crate::linear::Precision;
+use super::kept::{BLOCK, GROUPS, Widths};
+use super::{Keep, LayerWeights, Transformer};
+use crate::config::Config;
+use crate::linear::{Linear, Precision};
 use crate::lora::Module;
 use underdog_tensor::block::Format;
 use underdog_tensor::cross_entropy;
@@ -28,6 +30,45 @@ impl Transformer {
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
         self.embedding.as_ref().map_or(0, |e| e.bytes()) + self.head.row_bytes() + self.matrix_bytes()
+    }
+
+    /// Bytes of all matrices that a token passes, the head among them and the embedding not: what decoding one token reads,
+    /// beside the cache.
+    pub fn matrix_bytes(&self) -> usize {
+        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
+        self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// Numbers in the matrices that a token passes in the layers, and in the head: a multiplication and an addition each.
+    pub fn weights_per_token(&self) -> (usize, usize) {
+        let count = |linear: &Linear| linear.shape().0 * linear.shape().1;
+        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| count(l.linear(m))).sum::<usize>();
+        (self.layers.iter().map(layer).sum(), count(&self.head))
+    }
+
+    /// Bytes that a step holds for one token, with an adapter of this rank on all products: what is kept in all layers, and
+    /// what the layer at work takes.
+    pub fn bytes_per_token(&self, keep: Keep, rank: usize) -> usize {
+        let Config { width, heads, kv_heads, head_size, .. } = self.config;
+        let format = self.precision.format();
+        let kept = self.widths(keep, [rank; 7]).bytes(format) * self.layers.len();
+        let (q, kv) = (heads * head_size, kv_heads * head_size);
+        // The residual stream and its gradient, attention's rows and their gradients, keys and values as tiles and as sums.
+        let passing = 4 * (2 * width + 4 * q + 12 * kv);
+        let again = if keep == Keep::Inputs { self.widths(Keep::All, [rank; 7]).bytes(format) } else { 0 };
+        kept + passing + again
+    }
+
+    /// What a forward pass keeps of a token in each layer, as wide as it is.
+    pub(super) fn widths(&self, keep: Keep, rank: [usize; 7]) -> Widths {
+        let Config { width, heads, kv_heads, head_size, post_norms, ffn, .. } = self.config;
+        if keep == Keep::Inputs {
+            return Widths { x: width, heads, ..Widths::default() };
+        }
+        let (q, kv) = (heads * head_size, kv_heads * head_size);
+        let post = if post_norms { width } else { 0 };
+        let ffn = if keep == Keep::All { ffn } else { 0 };
+        Widths { x: width, middle: width, q, kv, heads, post, ffn, rank }
     }
 
     /// Bytes that a step takes beside weights, adapter and what [`Transformer::bytes_per_token`] counts.

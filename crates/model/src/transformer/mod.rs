@@ -22,7 +22,7 @@ use crate::linear::{Linear, Precision, ReadyLora, Use};
 use crate::lora::{Lora, LoraConfig, Module};
 use crate::tree::{Batch, Forest};
 pub use cache::KvCache;
-use kept::{Activations, Widths};
+use kept::Activations;
 use layer::{Attended, Scope};
 pub use memory::StepSize;
 use std::sync::Arc;
@@ -181,23 +181,9 @@ impl Transformer {
         &self.config
     }
 
-    /// Bytes of all matrices that a token passes, the head among them and the embedding not: what decoding one token reads,
-    /// beside the cache.
-    pub fn matrix_bytes(&self) -> usize {
-        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| l.linear(m).bytes()).sum::<usize>();
-        self.head.bytes() + self.layers.iter().map(layer).sum::<usize>()
-    }
-
     /// The format of the products of many rows.
     pub fn format(&self) -> Format {
         self.precision.format()
-    }
-
-    /// Numbers in the matrices that a token passes in the layers, and in the head: a multiplication and an addition each.
-    pub fn weights_per_token(&self) -> (usize, usize) {
-        let count = |linear: &Linear| linear.shape().0 * linear.shape().1;
-        let layer = |l: &LayerWeights| Module::ALL.iter().map(|&m| count(l.linear(m))).sum::<usize>();
-        (self.layers.iter().map(layer).sum(), count(&self.head))
     }
 
     fn heads(&self, layer: usize) -> Heads {
@@ -276,30 +262,6 @@ impl Transformer {
     /// The number format of products.
     pub fn precision(&self) -> Precision {
         self.precision
-    }
-
-    /// Bytes that a step holds for one token, with an adapter of this rank on all products: what is kept in all layers, and
-    /// what the layer at work takes.
-    pub fn bytes_per_token(&self, keep: Keep, rank: usize) -> usize {
-        let Config { width, heads, kv_heads, head_size, .. } = self.config;
-        let format = self.precision.format();
-        let kept = self.widths(keep, [rank; 7]).bytes(format) * self.layers.len();
-        let (q, kv) = (heads * head_size, kv_heads * head_size);
-        // The residual stream and its gradient, attention's rows and their gradients, keys and values as tiles and as sums.
-        let passing = 4 * (2 * width + 4 * q + 12 * kv);
-        let again = if keep == Keep::Inputs { self.widths(Keep::All, [rank; 7]).bytes(format) } else { 0 };
-        kept + passing + again
-    }
-
-    fn widths(&self, keep: Keep, rank: [usize; 7]) -> Widths {
-        let Config { width, heads, kv_heads, head_size, post_norms, ffn, .. } = self.config;
-        if keep == Keep::Inputs {
-            return Widths { x: width, heads, ..Widths::default() };
-        }
-        let (q, kv) = (heads * head_size, kv_heads * head_size);
-        let post = if post_norms { width } else { 0 };
-        let ffn = if keep == Keep::All { ffn } else { 0 };
-        Widths { x: width, middle: width, q, kv, heads, post, ffn, rank }
     }
 
     /// One [`Score`] for each of the forest's targets, and the tape for [`Transformer::backward`].
