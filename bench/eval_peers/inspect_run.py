@@ -4,7 +4,8 @@ scorers, log written. See docs/evaluation-speed.md.
     pip install inspect-ai==0.3.285 rouge-score==0.1.2 jsonschema==4.26.0
     python bench/eval_peers/inspect_run.py rows.jsonl LOG_FOLDER
 
-The scorers are the shortest that give the same verdicts as ours; the means that are printed show whether they do.
+The scorers are the shortest that give the same verdicts as ours, two excepted: `number` and `fields` give 0 to samples
+whose expected answer has no number or no fields, which ours leave out. The means that are printed show it.
 """
 
 import json

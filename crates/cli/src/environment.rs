@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::catalogue::Cache;
+use underdog_tensor::cpu;
 
 /// Resolved surroundings of a command.
 pub struct Environment {
@@ -24,6 +25,7 @@ pub struct Environment {
 impl Environment {
     /// Reads the environment, sets up threads and the handler of Ctrl-C.
     pub fn resolve(threads: Option<usize>) -> Result<Self> {
+        check_instruction_set()?;
         if let Some(threads) = threads {
             if threads == 0 {
                 return Err(Error::new(Kind::Usage, "--threads").expected("at least 1").found("0"));
@@ -58,8 +60,22 @@ fn columns() -> usize {
     stated.filter(|columns| *columns > 0).unwrap_or(80)
 }
 
+/// A word that means nothing would hold nothing back, and what was measured would not be what was meant.
+fn check_instruction_set() -> Result<()> {
+    let unknown = variable(cpu::SWITCH).filter(|word| word.to_str().and_then(cpu::level).is_none());
+    unknown.map_or(Ok(()), |word| {
+        Err(Error::new(Kind::Usage, format!("the variable {} says nothing known", cpu::SWITCH))
+            .expected("portable, avx2, avx512 or amx")
+            .found(word.display().to_string()))
+    })
+}
+
+/// A variable of the environment; an empty one counts as not set.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
 fn cache_root() -> Result<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     variable("UNDERDOG_CACHE").or_else(|| base().map(|b| b.join("underdog"))).ok_or_else(|| {
         Error::new(Kind::System, "there is no place for the model cache")

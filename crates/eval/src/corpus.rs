@@ -12,6 +12,9 @@ use std::collections::HashMap;
 /// Draws for numbers that sort the samples anew each time.
 pub const DRAWS_RANKED: usize = 1_000;
 
+/// Samples times swaps that a test may take, some seconds of sorting.
+const WORK: usize = 20_000_000;
+
 /// A number of a corpus, from the evidence of its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorpusNumber {
@@ -169,6 +172,12 @@ impl Statistic {
             Statistic::Weighted(parts) => parts.iter().map(|(part, _)| part.draws()).min().unwrap_or(DRAWS),
             _ => DRAWS,
         }
+    }
+
+    /// How often the outputs of `n` samples are swapped where so few swaps do as well as what was seen that the smallest p
+    /// of [`Statistic::draws`] could not bear a correction for many tests: as often as [`WORK`] allows.
+    pub fn most_swaps(&self, n: usize) -> usize {
+        (WORK / n.max(1)).clamp(self.draws(), DRAWS)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The harness of a task: checks → metrics → one score, as a single object with a fingerprint of its content. The same
 //! object measures candidates here and, later, filters data, rewards and gates; there is no second implementation.
 
-use crate::check::{Answer, CheckEntry, Kept, NamedCheck, Verdict, When, not_asked};
+use crate::check::{Answer, CheckEntry, Kept, NamedCheck, Verdict, When, not_asked, require_places};
 use crate::embedder::SharedEmbedder;
 use crate::sample::Sample;
 use crate::score::{ScoreSpec, WEIGHTED};
 use crate::{Error, Kind, Result, json};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
@@ -71,6 +71,13 @@ impl Harness {
         names
     }
 
+    /// The encoders that checks were handed: fingerprints by the names that the task file gives them. The same harness with
+    /// another encoder gives other verdicts.
+    pub fn encoders(&self) -> BTreeMap<String, String> {
+        let attached = self.checks.iter().filter_map(|(named, _)| named.check.attached());
+        attached.map(|(name, identity)| (name.to_owned(), identity.fingerprint)).collect()
+    }
+
     /// Hands the encoder called `name` to the checks that lack it.
     pub fn attach(&self, name: &str, embedder: &SharedEmbedder) {
         let lacking = self.checks.iter().filter(|(named, _)| named.check.embedder() == Some(name));
@@ -90,27 +97,12 @@ impl Harness {
         }
     }
 
-    /// Every field that a check asks for is a field of some row. A row without it expects nothing there; a name that no row
-    /// has would be right in every answer that leaves it out.
+    /// Every place of a row that a check asks for is in some row.
     ///
     /// # Errors
-    /// Names the check, the field, and the fields that rows have.
+    /// Names the check, what it asks for, and what rows have there.
     pub fn require_fields(&self, samples: &[Sample]) -> Result<()> {
-        let objects = samples.iter().filter_map(|sample| sample.expected.as_object());
-        let known: BTreeSet<&str> = objects.flat_map(|fields| fields.keys().map(String::as_str)).collect();
-        for entry in &self.spec.check {
-            if let Some(field) = entry.check.fields().iter().find(|field| !known.contains(field.as_str())) {
-                let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-                let what = format!("the check `{}` asks for a field that no row expects", entry.check.name());
-                return Err(Error::new(Kind::Data, what)
-                    .expected(match known.is_empty() {
-                        true => "rows whose `expected` is an object".to_owned(),
-                        false => format!("one of {}", known.join(", ")),
-                    })
-                    .found(format!("`{field}`")));
-            }
-        }
-        Ok(())
+        require_places(&self.spec.check, samples)
     }
 
     /// What every check finds about one output.
@@ -158,7 +150,8 @@ impl Harness {
         &self.spec
     }
 
-    /// sha256 of the canonical content; two harnesses with the same fingerprint give the same verdicts.
+    /// sha256 of the canonical content; two harnesses with the same fingerprint, and the same [`Harness::encoders`] where
+    /// checks need one, give the same verdicts.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -330,8 +323,11 @@ mod tests {
             std::sync::Arc::new(std::sync::Mutex::new(crate::test_support::Letters));
         harness.attach("other", &embedder);
         assert!(harness.require_embedders().is_err());
+        assert!(harness.encoders().is_empty());
         harness.attach("letters", &embedder);
         harness.require_embedders().unwrap();
+        let known = embedder.lock().unwrap().identity().fingerprint;
+        assert_eq!(harness.encoders(), [("letters".to_owned(), known)].into());
         let sample = Sample { expected: json!("ab"), ..sample() };
         assert_eq!(harness.judge(&sample, "c")["close"].number(), Some(0.0));
     }

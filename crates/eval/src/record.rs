@@ -8,7 +8,7 @@ use crate::split::Split;
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,9 @@ pub struct Header {
     pub harness: HarnessSpec,
     /// Fingerprint of `harness`.
     pub harness_fingerprint: String,
+    /// Fingerprints of the encoders that checks look with, by name; records of before this was kept have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub encoders: BTreeMap<String, String>,
     /// Fingerprint of the templates and the bound on new tokens.
     pub prompt_fingerprint: String,
     /// Fingerprint of the ids, inputs, expected answers and prompts, in order.
@@ -312,6 +315,9 @@ fn require_equal(found: &Header, expected: &Header) -> Result<()> {
         if expected != found {
             return differs(what, format!("`{expected}`"), format!("`{found}`"));
         }
+    }
+    if found.encoders != expected.encoders && !found.encoders.is_empty() {
+        return differs("encoder", format!("{:?}", expected.encoders), format!("{:?}", found.encoders));
     }
     if found.split != expected.split {
         return differs("split", expected.split.to_string(), found.split.to_string());

@@ -211,6 +211,7 @@ fn header(
         prompt: task.prompt.clone(),
         harness: task.harness.spec().clone(),
         harness_fingerprint: task.harness.fingerprint().to_owned(),
+        encoders: task.harness.encoders(),
         prompt_fingerprint: task.prompt_fingerprint().to_owned(),
         data_fingerprint: json::fingerprint(&data.into()),
         settings: RecordSettings {

@@ -39,15 +39,21 @@ pub enum Level {
     Amx,
 }
 
-/// What [`SWITCH`] allows, read once; everything where it is not set or says something else.
+/// What a word of [`SWITCH`] allows; `None` where it is none of its words.
+pub fn level(word: &str) -> Option<Level> {
+    match word {
+        "portable" => Some(Level::Portable),
+        "avx2" => Some(Level::Avx2),
+        "avx512" => Some(Level::Avx512),
+        "amx" => Some(Level::Amx),
+        _ => None,
+    }
+}
+
+/// What [`SWITCH`] allows, read once; everything where it is not set or says something else, which the program refuses.
 pub fn allowed() -> Level {
     static ALLOWED: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-    *ALLOWED.get_or_init(|| match std::env::var(SWITCH).as_deref() {
-        Ok("portable") => Level::Portable,
-        Ok("avx2") => Level::Avx2,
-        Ok("avx512") => Level::Avx512,
-        _ => Level::Amx,
-    })
+    *ALLOWED.get_or_init(|| std::env::var(SWITCH).ok().and_then(|word| level(&word)).unwrap_or(Level::Amx))
 }
 
 /// The widest set this CPU has and may use. The standard library caches what it has, so this is a load and a compare.

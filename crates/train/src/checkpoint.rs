@@ -28,6 +28,10 @@ pub struct State {
     pub flat_tokens: u64,
     /// See `flat_tokens`.
     pub tree_tokens: u64,
+    /// Fingerprint of the harness that judges what is trained here, where one was named. It says where the checkpoint
+    /// comes from and refuses nothing: training does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness_fingerprint: Option<String>,
 }
 
 fn folder(root: &Path, step: usize) -> PathBuf {
@@ -94,6 +98,16 @@ pub fn remove_unfinished(root: &Path) {
 /// When it is broken, of a newer version, or of another run.
 pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>> {
     let Some(&step) = steps(root)?.last() else { return Ok(None) };
+    read(root, step, run).map(Some)
+}
+
+/// The folder of the newest checkpoint of `run` that can be gone on from.
+pub fn last_good(root: &Path, run: &str) -> Option<PathBuf> {
+    let steps = steps(root).unwrap_or_default();
+    steps.into_iter().rev().find(|&step| read(root, step, run).is_ok()).map(|step| folder(root, step))
+}
+
+fn read(root: &Path, step: usize, run: &str) -> Result<(State, Vec<f32>, AdamW)> {
     let path = folder(root, step);
     let broken = |what: &str, found: String| {
         let error = Error::new(Kind::Model, what).found(found).at(path.display().to_string());
@@ -142,5 +156,5 @@ pub fn latest(root: &Path, run: &str) -> Result<Option<(State, Vec<f32>, AdamW)>
     if optimiser.first.len() != values.len() || optimiser.second.len() != values.len() {
         return Err(broken("the checkpoint is broken", "tensors of different length".into()));
     }
-    Ok(Some((state, values, optimiser)))
+    Ok((state, values, optimiser))
 }

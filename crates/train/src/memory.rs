@@ -7,6 +7,8 @@ use crate::data::{self, Example, batch_rows};
 use crate::plan::plan;
 use crate::recipe::Recipe;
 use serde::Serialize;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::LanguageModel;
 use underdog_model::lora::Lora;
@@ -15,8 +17,11 @@ use underdog_tensor::block::Format;
 
 /// Tokenizer, vocabulary, code, threads: what a process takes whatever it computes.
 const PROCESS: usize = 48 << 20;
-/// Steps that are looked at; more would only find a slightly larger one.
+/// First steps that are looked at: they stand for all that are like them.
 const STEPS: usize = 64;
+/// Longest rows whose steps are looked at too. A row that alone takes more than the limit is computed all the same,
+/// so one that is not like the others decides the peak wherever it stands.
+const LONGEST: usize = 8;
 /// Tries at a limit for activations that fits.
 const TRIES: usize = 12;
 
@@ -135,7 +140,7 @@ fn of(
     let lora = Lora::zeros(transformer.config(), recipe.lora()?).values.len();
     let bytes_per_token = |keep| transformer.bytes_per_token(keep, recipe.rank);
     let (mut activations, mut scratch) = (0, 0);
-    for step in 0..recipe.total_steps(examples.len()).min(STEPS) {
+    for step in looked_at(examples, recipe) {
         let picked = batch_rows(examples.len(), recipe.batch, recipe.seed, step);
         let rows: Vec<&Example> = picked.iter().map(|&i| &examples[i]).collect();
         let plan = plan(bytes_per_token, &rows, memory_mib << 20);
@@ -158,9 +163,62 @@ fn of(
     })
 }
 
+/// The steps to plan: the first ones, and those of the first pass over the rows that hold the longest of them. Later
+/// passes see the same rows.
+fn looked_at(examples: &[Example], recipe: &Recipe) -> BTreeSet<usize> {
+    let steps = recipe.total_steps(examples.len());
+    let order = batch_rows(examples.len(), examples.len(), recipe.seed, 0);
+    // A run that ends before its first pass does never sees the rest.
+    let mut places: Vec<usize> = (0..order.len().min(steps.saturating_mul(recipe.batch))).collect();
+    places.sort_by_key(|&place| Reverse(examples[order[place]].sequence.tokens.len()));
+    let longest = places.iter().take(LONGEST).map(|place| place / recipe.batch);
+    (0..steps.min(STEPS)).chain(longest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use underdog_model::catalogue::Cache;
+    use underdog_model::linear::Precision;
+    use underdog_model::reference::Reference;
+
+    /// Rows of 8 tokens, and one of 400 at this place of the first pass, if any.
+    fn rows(recipe: &Recipe, long: Option<usize>) -> Vec<Example> {
+        let mut rows = vec![Example::new("short", vec![5; 6], &[7, 3]); 150];
+        if let Some(place) = long {
+            let order = batch_rows(rows.len(), rows.len(), recipe.seed, 0);
+            rows[order[place]] = Example::new("long", vec![5; 398], &[7, 3]);
+        }
+        rows
+    }
+
+    #[test]
+    fn a_row_longer_than_the_limit_is_planned_wherever_it_stands() {
+        let base = underdog_testkit::golden("models/tiny-llama").display().to_string();
+        let reference = Reference { base, adapter: None };
+        let model = LanguageModel::load(&reference, &Cache::at("."), Precision::F32).unwrap();
+        let peak = |recipe: &Recipe, long| planned(&model, &rows(recipe, long), recipe).unwrap().peak();
+        let recipe = Recipe { batch: 1, epochs: 1.0, memory_mib: 1, rank: 2, ..Recipe::default() };
+        let early = peak(&recipe, Some(3));
+        assert!(early > peak(&recipe, None) + (1 << 19), "it takes more than the others");
+        for late in [64, 100, 149] {
+            assert_eq!(peak(&recipe, Some(late)), early, "in step {late}");
+        }
+        let cut = Recipe { steps: Some(100), ..recipe };
+        assert_eq!(peak(&cut, Some(99)), early);
+        assert_eq!(peak(&cut, Some(100)), peak(&cut, None), "a row that is never seen takes nothing");
+    }
+
+    #[test]
+    fn the_steps_to_plan_are_the_first_and_those_of_the_longest_rows() {
+        let recipe = Recipe { batch: 2, epochs: 3.0, ..Recipe::default() };
+        let steps = |long| looked_at(&rows(&recipe, long), &recipe);
+        let beyond = |long| steps(Some(long)).into_iter().filter(|step| *step >= STEPS).collect::<Vec<_>>();
+        assert!((0..STEPS).all(|step| steps(None).contains(&step)));
+        assert_eq!((beyond(0), beyond(128), beyond(149)), (vec![], vec![64], vec![74]));
+        let short = Recipe { steps: Some(3), ..recipe.clone() };
+        assert_eq!(looked_at(&rows(&short, Some(149)), &short), BTreeSet::from([0, 1, 2]));
+    }
 
     #[test]
     fn the_largest_limit_that_fits_is_found_to_an_eighth() {

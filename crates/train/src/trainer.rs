@@ -23,13 +23,15 @@ use underdog_model::lora::Lora;
 use underdog_model::transformer::{StepOptions, Transformer, Workspace};
 use underdog_tensor::dropout::{Dropout, mix};
 
-/// Where a run keeps its files, and how it begins.
+/// Where a run keeps its files, how it begins, and what its checkpoints note beside its state.
 #[derive(Clone, Debug)]
 pub struct RunFiles {
     /// The run's folder: `metrics.jsonl`, `checkpoints/`, `adapter/`.
     pub directory: PathBuf,
     /// Go on from the newest checkpoint, if there is one.
     pub resume: bool,
+    /// Fingerprint of the harness that judges what is trained, if there is one.
+    pub harness_fingerprint: Option<String>,
 }
 
 impl RunFiles {
@@ -159,8 +161,7 @@ pub fn train(
         on_step(Progress { metrics: &metrics, steps: run.steps, batch: recipe.batch });
         let stopped = stop.load(Ordering::Relaxed);
         if run.state.step % recipe.save_every == 0 || run.state.step == run.steps || stopped {
-            metrics::sync(&files.metrics())?;
-            checkpoint::write(&files.checkpoints(), &run.state, &run.lora.values, &run.optimiser)?;
+            run.save()?;
         }
         if stopped && run.state.step < run.steps {
             return Err(Error::new(
@@ -190,6 +191,7 @@ impl<'a> Run<'a> {
             run: identity.clone(),
             flat_tokens: 0,
             tree_tokens: 0,
+            harness_fingerprint: None,
         };
         checkpoint::remove_unfinished(&files.checkpoints());
         if !files.resume && checkpoint::exist(&files.checkpoints())? {
@@ -206,6 +208,7 @@ impl<'a> Run<'a> {
             }
             (state, lora.values, optimiser) = (saved, values, moments);
         }
+        state.harness_fingerprint.clone_from(&files.harness_fingerprint);
         let steps = recipe.total_steps(examples.len());
         if state.step < steps && files.adapter().exists() {
             // Without its checkpoint nothing says that this adapter is what this run would make.
@@ -269,13 +272,39 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Writes a checkpoint of the state as it is.
+    fn save(&self) -> Result<PathBuf> {
+        metrics::sync(&self.files.metrics())?;
+        checkpoint::write(&self.files.checkpoints(), &self.state, &self.lora.values, &self.optimiser)
+    }
+
+    /// The newest good checkpoint when a step broke down. Such a step has changed nothing, so it is that of the state
+    /// now, written here unless it was; else one before it. `None` in the first step: nothing was learned yet.
+    fn last_good(&self) -> Option<PathBuf> {
+        let AdamW { first, second, .. } = &self.optimiser;
+        let finite = [&self.lora.values, first, second].iter().all(|v| v.iter().all(|x| x.is_finite()));
+        if finite && self.state.step > 0 {
+            // It may stand there already, or the disk may be full: what went wrong with the step is told either way.
+            let _ = self.save();
+        }
+        checkpoint::last_good(&self.files.checkpoints(), &self.state.run)
+    }
+
     fn not_finite(&self, step: usize, rows: &[&Example], loss: f64, norm: f64) -> Error {
         let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
-        Error::new(Kind::Data, format!("training broke down at step {}", step + 1))
+        let error = Error::new(Kind::Data, format!("training broke down at step {}", step + 1))
             .expected("a finite loss and gradient")
-            .found(format!("loss {loss}, gradient norm {norm} on samples {}", ids.join(", ")))
-            .at(self.files.checkpoints().display().to_string())
-            .hint("lower the learning rate (--set lr=…); the last good checkpoint, if one was written, is kept there")
+            .found(format!("loss {loss}, gradient norm {norm} on samples {}", ids.join(", ")));
+        let lower = "lower the learning rate (--set lr=…) and start in another folder";
+        match self.last_good() {
+            Some(path) => error
+                .at(path.display().to_string())
+                .hint(format!("{lower}; the last good checkpoint is kept under this name")),
+            None => error.at(self.files.checkpoints().display().to_string()).hint(format!(
+                "{lower}; no good checkpoint was written yet: the first would have been after {} steps",
+                self.recipe.save_every
+            )),
+        }
     }
 
     fn finish(self) -> Result<(Lora, TrainSummary)> {

@@ -42,7 +42,7 @@ fn curve(base: &str, precision: Precision) -> Vec<f64> {
     let examples = tokenize(&model, &rows(), Learned::Last).unwrap();
     let recipe = Recipe { steps: Some(STEPS), batch: BATCH, save_every: 1000, ..Recipe::default() };
     let folder = tempfile::tempdir().unwrap();
-    let files = RunFiles { directory: folder.path().into(), resume: false };
+    let files = RunFiles { directory: folder.path().into(), resume: false, harness_fingerprint: None };
     train(&model, &examples, &recipe, &files, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let losses: Vec<f64> =
         metrics::read_until(&files.metrics(), STEPS).unwrap().iter().map(|m| m.loss).collect();

@@ -47,7 +47,7 @@ fn run(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Resu
 
 fn sitting(directory: &Path, resume: bool, stop_after: usize) -> underdog_eval::Result<TrainSummary> {
     let model = model();
-    let files = RunFiles { directory: directory.to_path_buf(), resume };
+    let files = RunFiles { directory: directory.to_path_buf(), resume, harness_fingerprint: None };
     let (stop, mut steps) = (AtomicBool::new(false), 0);
     let result = train(&model, &rows(&model), &recipe(), &files, &stop, &mut |_| {
         steps += 1;
@@ -121,11 +121,33 @@ fn what_a_kill_leaves_behind_does_not_count() {
 }
 
 #[test]
+fn a_checkpoint_names_the_harness_of_its_sitting_which_a_resume_may_change() {
+    let whole = tempfile::tempdir().unwrap();
+    run(whole.path(), false, usize::MAX).unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let model = model();
+    let named = |step: usize| {
+        let path = cut.path().join(format!("checkpoints/step-{step:06}/state.json"));
+        serde_json::from_slice::<State>(&std::fs::read(path).unwrap()).unwrap().harness_fingerprint
+    };
+    let sitting = |harness: &str, resume: bool, stop: bool| {
+        let harness_fingerprint = Some(harness.to_string());
+        let files = RunFiles { directory: cut.path().to_path_buf(), resume, harness_fingerprint };
+        train(&model, &rows(&model), &recipe(), &files, &AtomicBool::new(stop), &mut |_| {}).map(|_| ())
+    };
+    assert_eq!(sitting("first", false, true).unwrap_err().kind(), Kind::Stopped);
+    assert_eq!(named(1).as_deref(), Some("first"));
+    sitting("second", true, false).unwrap();
+    assert_eq!(named(9).as_deref(), Some("second"));
+    assert_eq!(adapter(cut.path()), adapter(whole.path()), "training does not depend on it");
+}
+
+#[test]
 fn another_recipe_does_not_resume_it() {
     let cut = tempfile::tempdir().unwrap();
     run(cut.path(), false, 5).unwrap_err();
     let model = model();
-    let files = RunFiles { directory: cut.path().to_path_buf(), resume: true };
+    let files = RunFiles { directory: cut.path().to_path_buf(), resume: true, harness_fingerprint: None };
     let other = Recipe { lr: 1.0, ..recipe() };
     let error =
         train(&model, &rows(&model), &other, &files, &AtomicBool::new(false), &mut |_| {}).unwrap_err();

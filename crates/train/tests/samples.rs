@@ -13,6 +13,7 @@ fn a_checkpoint_of_version_1_stays_readable() {
     let (state, values, optimiser) =
         checkpoint::latest(&data("checkpoint.v1"), "7731c216e8e17ee8").unwrap().unwrap();
     assert_eq!((state.version, state.step, state.flat_tokens, state.tree_tokens), (1, 2, 448, 208));
+    assert_eq!(state.harness_fingerprint, None, "it was written before checkpoints named a harness");
     // Two layers, rank 1, values from 64 to 32.
     assert_eq!(
         (values.len(), optimiser.first.len(), optimiser.second.len(), optimiser.steps),

@@ -39,6 +39,8 @@ pub struct Candidate<'a> {
     pub task: &'a Task,
     /// How its rows are read.
     pub options: &'a ReadOptions,
+    /// The split that is measured: a baseline chooses nothing on its rows.
+    pub measured: Split,
     /// Seed of what a baseline draws.
     pub seed: u64,
 }
@@ -162,8 +164,8 @@ impl Candidate<'_> {
         let train = self.task.train(self.options)?;
         say_skipped(train.skipped(), output);
         let validation = match self.task.data_file(Split::Validation) {
-            Some(_) => Some(self.task.validation(self.options)?),
-            None => None,
+            Some(_) if self.measured != Split::Validation => Some(self.task.validation(self.options)?),
+            _ => None,
         };
         let lessons = Lessons {
             task: self.task,

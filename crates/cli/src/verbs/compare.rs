@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use underdog_eval::compare::{
     CandidateComparisons, CompareSettings, Comparison, Entry, ManyComparisons, compare_many,
 };
+use underdog_eval::statistics::EffectKind;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Evaluation, Kind, Result};
 
@@ -152,12 +153,24 @@ fn row(comparison: &Comparison, mark: &str, width: usize) -> String {
         comparison.difference_text(),
         comparison.p_text()
     );
-    format!("{}\n", line.trim_end())
+    let effects = effects(comparison).join(", ");
+    let below = if effects.is_empty() { effects } else { format!("    {effects}\n") };
+    format!("{}\n{below}", line.trim_end())
+}
+
+/// How large the difference is, each number with its name. The difference of two rates is an effect size too, and stands in
+/// its column.
+fn effects(comparison: &Comparison) -> Vec<String> {
+    let others = comparison.effects.iter().filter(|effect| effect.kind != EffectKind::RiskDifference);
+    // Plus 0 makes 0 of −0; the minus is that of the differences.
+    let text = |value: f64| format!("{:.2}", (value * 100.0).round() / 100.0 + 0.0).replace('-', "−");
+    others.filter_map(|effect| Some(format!("{} {}", effect.kind.name(), text(effect.value?)))).collect()
 }
 
 fn stacked(comparison: &Comparison, mark: &str) -> String {
+    let effects: String = effects(comparison).iter().map(|effect| format!("    {effect}\n")).collect();
     format!(
-        "{mark} {} (n {})\n    {} -> {}\n    {}, p {}\n",
+        "{mark} {} (n {})\n    {} -> {}\n    {}, p {}\n{effects}",
         comparison.metric,
         comparison.n,
         value(comparison, comparison.baseline_value),
@@ -165,4 +178,35 @@ fn stacked(comparison: &Comparison, mark: &str) -> String {
         comparison.difference_text(),
         comparison.p_text()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn comparison(effects: serde_json::Value) -> Comparison {
+        let text = json!({"metric": "right", "baseline": "a", "candidate": "b", "n": 9, "baseline_value": 0.1,
+            "candidate_value": 0.2, "difference": 0.1, "low": 0.05, "high": 0.15, "p": 0.01, "p_holm": null,
+            "test": "t", "baseline_wins": 0, "candidate_wins": 1, "ties": 8, "effects": effects,
+            "more_rows_needed": null});
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn effect_sizes_stand_below_their_row_and_what_cannot_be_computed_stands_nowhere() {
+        let two = comparison(json!([
+            {"kind": "risk_difference", "value": 0.1},
+            {"kind": "paired_odds_ratio", "value": 2.5},
+            {"kind": "cohen_h", "value": -0.004},
+        ]));
+        let lines: Vec<String> = row(&two, "*", 6).lines().map(str::to_owned).collect();
+        assert_eq!(lines[1..], ["    paired odds ratio 2.50, Cohen's h 0.00"]);
+        assert!(stacked(&two, "*").ends_with("\n    paired odds ratio 2.50\n    Cohen's h 0.00\n"));
+        let one = comparison(json!([{"kind": "standardised_difference", "value": -0.5}]));
+        assert!(row(&one, "*", 6).ends_with("\n    standardised paired difference −0.50\n"));
+        let none = comparison(json!([{"kind": "paired_odds_ratio", "value": null, "reason": "r"}]));
+        assert_eq!(row(&none, "*", 6).lines().count(), 1);
+        assert_eq!(stacked(&none, "*").lines().count(), 3);
+    }
 }

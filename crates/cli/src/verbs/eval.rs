@@ -37,6 +37,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
         decoding: arguments.decoding.decoding(arguments.seed)?,
         task: &task,
         options: &options,
+        measured: arguments.split,
         seed: arguments.seed,
     };
     let mut model = candidate.open(environment, output)?;

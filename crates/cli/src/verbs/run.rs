@@ -58,6 +58,7 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
         decoding: Decoding::default(),
         task,
         options,
+        measured: arguments.split,
         seed: recipe.seed,
     };
     let baselines = match arguments.no_baselines {
@@ -66,7 +67,9 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
             measure_all((&candidate, &mut model), arguments.shots, set, &settings, (environment, output))?
         }
     };
-    let files = RunFiles { directory: folder.clone(), resume: arguments.folder.resume };
+    let harness_fingerprint = Some(task.harness.fingerprint().to_owned());
+    let resume = arguments.folder.resume;
+    let files = RunFiles { directory: folder.clone(), resume, harness_fingerprint };
     reset_peak_memory();
     let (lora, summary) = teach(&model, &examples, recipe, &files, environment)?;
     model.adopt(lora, &files.adapter());

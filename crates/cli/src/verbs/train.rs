@@ -43,7 +43,8 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
         return preview(&model, &examples, &recipe, output);
     }
     let directory = run_folder::resolve(&arguments.folder, &task.name, "train")?;
-    let files = RunFiles { directory, resume: arguments.folder.resume };
+    let harness_fingerprint = Some(task.harness.fingerprint().to_owned());
+    let files = RunFiles { directory, resume: arguments.folder.resume, harness_fingerprint };
     let (_, summary) = teach(&model, &examples, &recipe, &files, environment)?;
     output.result(&summary, || describe(&summary, &recipe, &arguments.task))
 }

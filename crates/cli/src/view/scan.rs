@@ -177,7 +177,7 @@ impl Scanner {
             done: samples.len(),
             n: header.n,
             rows_per_s: (seconds > 0.0).then(|| samples.len() as f64 / seconds),
-            key: format!("{} {}", header.harness_fingerprint, header.data_fingerprint),
+            key: format!("{} {:?} {}", header.harness_fingerprint, header.encoders, header.data_fingerprint),
             path: found.path.clone(),
             stamp,
         };

@@ -49,6 +49,21 @@ fn wrong_requests_are_refused() {
 }
 
 #[test]
+fn an_instruction_set_that_is_not_known_is_refused() {
+    let home = Home::new();
+    let with =
+        |value: &str| home.end(home.start(home.command("models list --json").env("UNDERDOG_ISA", value)));
+    for value in ["AVX2", "sse", "avx2 "] {
+        let done = with(value);
+        done.fails(2, &["UNDERDOG_ISA", "portable, avx2, avx512 or amx", value]);
+        assert_eq!(done.object()["error"]["found"], value);
+    }
+    for value in ["portable", "avx2", "avx512", "amx", ""] {
+        with(value).json();
+    }
+}
+
+#[test]
 fn a_folder_that_is_not_empty_is_left_alone() {
     let home = Home::new();
     home.write("mine/notes.txt", "keep");
@@ -220,6 +235,13 @@ fn a_resume_takes_up_only_what_was_begun() {
         .fails(4, &["another run", "t/checkpoints"]);
     home.run("eval task --model TINY --out e --json").json();
     home.run("eval task --model TINY --out e --resume --limit 3").fails(2, &["another", "e/record.jsonl"]);
+    // A checkpoint names the harness of the task and is not bound to it.
+    let header: Value = serde_json::from_str(home.text("e/record.jsonl").lines().next().unwrap()).unwrap();
+    let state: Value = serde_json::from_slice(&home.read("t/checkpoints/step-000006/state.json")).unwrap();
+    assert!(state["harness_fingerprint"].is_string(), "{state}");
+    assert_eq!(state["harness_fingerprint"], header["harness_fingerprint"]);
+    home.write("task/task.toml", home.text("task/task.toml").replace("\"word\"", "\"same\""));
+    home.run("train task --model TINY --out t --resume --json").json();
     std::fs::remove_dir_all(home.path("t/checkpoints")).unwrap();
     home.run("train task --model TINY --out t --resume --set lr=1e-5")
         .fails(2, &["finished adapter", "t/adapter"]);

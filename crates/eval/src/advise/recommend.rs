@@ -118,10 +118,10 @@ pub fn recommend(evidence: &Evidence<'_>) -> (Recommendation, String) {
     match verdict {
         ClaimKind::Better if rises => because(
             FineTune,
-            "The trained model is told apart from every simpler way in its favour, and its curve still rises: more rows would pay, too.",
+            "The trained model is told apart from the strongest simpler way in its favour, and its curve still rises: more rows would pay, too.",
         ),
         ClaimKind::Better => {
-            because(FineTune, "The trained model is told apart from every simpler way in its favour.")
+            because(FineTune, "The trained model is told apart from the strongest simpler way in its favour.")
         }
         _ if strongest == Sort::Majority => because(
             CollectMore,
@@ -135,7 +135,7 @@ pub fn recommend(evidence: &Evidence<'_>) -> (Recommendation, String) {
         ClaimKind::Nothing | ClaimKind::NonInferior => match evidence.at_most {
             Some(high) if high > UNDECIDED => because(
                 CollectMore,
-                "The measured rows are too few: that training is worth ten points or more is not excluded, and neither is that it is worth nothing.",
+                "The measured rows are too few: that training is worth ten points or more (the bound of this advice) is not excluded, and neither is that it is worth nothing.",
             ),
             None => because(CollectMore, "The measured rows are too few for a test."),
             Some(_) if rises && strongest == Sort::Prompt => because(
@@ -144,7 +144,7 @@ pub fn recommend(evidence: &Evidence<'_>) -> (Recommendation, String) {
             ),
             Some(_) => because(
                 enough,
-                "Training is not told apart from the strongest simpler way, and of two that are not told apart the simpler one comes first.",
+                "Training is not told apart from the strongest simpler way, by the interval it is worth less than ten points (the bound of this advice), and then the simpler one comes first.",
             ),
         },
     }

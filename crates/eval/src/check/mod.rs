@@ -22,6 +22,7 @@ pub mod number;
 pub mod objects_f1;
 pub mod one_of;
 mod ordinal;
+mod places;
 pub mod regex;
 pub mod rouge;
 mod sequence;
@@ -32,11 +33,13 @@ mod verdict;
 mod when;
 mod words;
 
+pub(crate) use places::require as require_places;
 pub use verdict::{Evidence, Kept, Verdict};
 pub(crate) use when::not_asked;
 pub use when::{CheckEntry, When};
 
 use crate::embedder::SharedEmbedder;
+use crate::model::Identity;
 use crate::normalise::Normalisation;
 use crate::sample::Sample;
 use crate::{Error, Kind, Result, json};
@@ -88,6 +91,11 @@ pub trait Check: fmt::Debug + Send + Sync {
 
     /// The encoder that the check still lacks, as a model reference; most need none.
     fn embedder(&self) -> Option<&str> {
+        None
+    }
+
+    /// The encoder that it was handed, with the name that the task file gives it.
+    fn attached(&self) -> Option<(&str, Identity)> {
         None
     }
 
@@ -296,14 +304,6 @@ impl CheckSpec {
             }
             CheckSpec::Facts(spec) => facts::names(&spec.name).to_vec(),
             other => vec![other.name().to_owned()],
-        }
-    }
-
-    /// The fields of expected objects that are looked at one by one.
-    pub fn fields(&self) -> &[String] {
-        match self {
-            CheckSpec::FieldExact { fields, .. } | CheckSpec::AllFields { fields, .. } => fields,
-            _ => &[],
         }
     }
 

@@ -1,6 +1,7 @@
 //! `similarity`: how close in meaning are the answer and the expected one? The cosine of their vectors by a local encoder,
 //! −1 to 1 (1 for equal texts; texts that have nothing to do with each other lie around 0), as sentence-transformers'
-//! `cos_sim` gives it. Of several references the best counts. With `at_least` it is a question: is the cosine that high?
+//! `cos_sim` gives it. Of several references the best counts. With `at_least` it is a question: is the cosine that high? No
+//! answer counts as one that has nothing to do with the expected one, 0.
 //!
 //! Each answer is embedded when it comes, so that a run that is cut off loses nothing. Opening the encoder is left to the
 //! program: [`Harness::attach`](crate::harness::Harness::attach) hands it in.
@@ -8,6 +9,7 @@
 use super::sides::Sides;
 use super::{Answer, Check, Verdict};
 use crate::embedder::{self, SharedEmbedder};
+use crate::model::Identity;
 use crate::sample::Sample;
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -118,6 +120,10 @@ impl Check for Similarity {
 
     fn embedder(&self) -> Option<&str> {
         self.attached.get().is_none().then_some(&self.embedder)
+    }
+
+    fn attached(&self) -> Option<(&str, Identity)> {
+        self.attached.get().map(|embedder| (self.embedder.as_str(), embedder::identity(embedder)))
     }
 
     fn attach(&self, embedder: &SharedEmbedder) {

@@ -74,7 +74,7 @@ pub(super) fn cells(
     cells
 }
 
-fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
+pub(super) fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
     let counts = |sample: &SampleRecord| metric.counts(&sample.verdicts);
     let silent = |sample: &SampleRecord| !counts(sample) && metric.value(&sample.verdicts).is_some();
     let one_is_silent = |(a, b): &&Pair<'_>| (counts(a) && silent(b)) || (silent(a) && counts(b));
@@ -265,6 +265,8 @@ pub(super) fn plan(comparison: &mut Comparison, cell: &Cell, tests: usize) {
         _ => ALPHA,
     };
     comparison.more_rows_needed = match &cell.corpus {
+        // More samples do not help where the test is at its end and only the correction for other tests stands against it.
+        Some(corpus) if comparison.p.is_some_and(|p| corpus.is_smallest(p)) => None,
         Some(_) => corpus::more_rows(comparison, level),
         None => cell.more_rows(level),
     };

@@ -3,6 +3,7 @@
 
 use super::comparison::{Comparison, is_told};
 use super::words::{p_words, rounded};
+use crate::statistics::ALPHA;
 use serde::{Deserialize, Serialize};
 
 /// What a claim says.
@@ -184,6 +185,10 @@ fn what_it_takes(comparison: &Comparison) -> String {
         }
         None if is_told(comparison) => {
             "The test alone would tell them apart, but not together with the interval.".to_owned()
+        }
+        None if comparison.p.is_some_and(|p| p < ALPHA) => {
+            "The test is at the smallest p that it can show: not more samples but fewer tests would tell them apart."
+                .to_owned()
         }
         None if comparison.ties < comparison.n => {
             "What each gains on some samples it loses on others, so no number of further samples can be planned for."

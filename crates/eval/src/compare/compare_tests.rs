@@ -133,6 +133,34 @@ fn other_checks_are_refused() {
 }
 
 #[test]
+fn answers_that_met_other_encoders_are_refused_where_both_are_known() {
+    let (mut a, mut b) = two(4, |_| true, |_| true);
+    let compared = |a: &Evaluation, b: &Evaluation| {
+        compare(a, b, ("base", "tuned"), &CompareSettings::new(1)).map(|_| ())
+    };
+    a.header.encoders = [("minilm".to_owned(), "1".to_owned())].into();
+    compared(&a, &b).unwrap();
+    b.header.encoders = a.header.encoders.clone();
+    compared(&a, &b).unwrap();
+    b.header.encoders.insert("minilm".into(), "2".into());
+    assert!(compared(&a, &b).unwrap_err().to_string().contains("different encoders"));
+}
+
+#[test]
+fn a_field_of_lists_is_no_slice_and_no_group() {
+    let (mut a, b) = two(10, |_| true, |i| i < 5);
+    a.samples[3].meta.insert("tags".into(), serde_json::json!(["x", "y"]));
+    let plain = CompareSettings::new(1);
+    let by = CompareSettings { by: vec!["tags".into()], ..plain.clone() };
+    let grouped = CompareSettings { group: Some("tags".into()), ..plain };
+    for settings in [by, grouped] {
+        let (base, tuned) = (Entry { name: "base", evaluation: &a }, Entry { name: "tuned", evaluation: &b });
+        let error = compare_many(base, &[tuned], &settings).unwrap_err().to_string();
+        assert!(error.contains("`tags`") && error.contains("an array"), "{error}");
+    }
+}
+
+#[test]
 fn numbers_in_sentences_are_never_zero_with_a_sign_or_too_precise() {
     use crate::statistics::Unit::{Number, Share};
     assert_eq!((Share.difference(-0.0001), Share.difference(0.01234)), ("0.0".to_owned(), "+1.2".to_owned()));

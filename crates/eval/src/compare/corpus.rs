@@ -12,6 +12,9 @@ use crate::statistics::non_inferiority::tango;
 use crate::statistics::redrawn::{Redrawn, TOO_FEW, too_few};
 use crate::statistics::{Clusters, Draws, FEW, Interval, NonInferiority, POWER, not_enough, z};
 
+/// Swaps that did as well as what was seen, below which more are drawn.
+const NEAR: f64 = 10.0;
+
 /// One number of the corpus on both sides: samples `0..n` are the baseline's, `n..2 n` the candidate's.
 pub(super) struct Corpus {
     statistic: Statistic,
@@ -68,7 +71,7 @@ impl Corpus {
         }
         let units = clusters.map_or(n, Clusters::count);
         let testable = values.ok().filter(|_| units >= 2);
-        comparison.p = testable.map(|(a, b)| self.randomisation(&redrawn, &draws, b - a));
+        comparison.p = testable.map(|(a, b)| self.p(&redrawn, &draws, b - a));
         comparison.non_inferiority = margin.map(|margin| {
             let worse = pairs.iter().filter(|pair| !pair.is_some_and(|(a, b)| b - a > -margin)).count();
             let drawn = (1 + worse) as f64 / (1 + draws.count) as f64;
@@ -111,8 +114,23 @@ impl Corpus {
         Ok((self.statistic.value(chosen)?, self.statistic.value(&shifted)?))
     }
 
-    /// Two-sided p: how often swapping the outputs on random samples gives a difference as large as the one seen. What
-    /// was seen counts as one of the draws, so that p is never 0; so does a draw without a number.
+    /// Two-sided p of a difference, from more swaps where the first ones leave it near the smallest that they can show.
+    fn p(&self, redrawn: &Redrawn, draws: &Draws, seen: f64) -> f64 {
+        let p = self.randomisation(redrawn, draws, seen);
+        let more = Draws { count: self.statistic.most_swaps(self.n), ..*draws };
+        if more.count > draws.count && p * (draws.count as f64) < NEAR {
+            return self.randomisation(redrawn, &more, seen);
+        }
+        p
+    }
+
+    /// Whether `p` is the smallest that the swaps can show: more samples would not make it smaller.
+    pub fn is_smallest(&self, p: f64) -> bool {
+        p <= 1.5 / (1 + self.statistic.most_swaps(self.n)) as f64
+    }
+
+    /// How often swapping the outputs on random samples gives a difference as large as the one seen. What was seen counts
+    /// as one of the draws, so that p is never 0; so does a draw without a number.
     fn randomisation(&self, redrawn: &Redrawn, draws: &Draws, seen: f64) -> f64 {
         let least = seen.abs() * (1.0 - 1e-12);
         let hits = redrawn.swaps(self.n, draws, |swapped| {
@@ -148,3 +166,7 @@ pub(super) fn more_rows(comparison: &Comparison, alpha: f64) -> Option<u64> {
 #[cfg(test)]
 #[path = "corpus_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "corpus_simulation.rs"]
+mod simulation;

@@ -1,6 +1,6 @@
 //! Numbers of the corpus in comparisons: told apart or not, on slices and in groups.
 
-use super::super::{CompareSettings, Entry, ManyComparisons, compare_many};
+use super::super::{CompareSettings, Entry, ManyComparisons, cells, compare_many};
 use super::*;
 use crate::check::{Evidence, Verdict};
 use crate::compare::ClaimKind;
@@ -63,6 +63,45 @@ fn a_difference_is_told_and_none_is_not() {
     let same = f1(6, 6);
     assert_eq!((same.p, same.low, same.more_rows_needed), (Some(1.0), None, None));
     assert_eq!(f1(30, 6), risen, "seeded");
+}
+
+/// Numbers of which the answers agree with the rows, or have nothing to do with them.
+fn ranked(agrees: bool) -> Evaluation {
+    let mut result = evaluation(0);
+    result.header.harness = serde_json::from_value(json!({
+        "score": "rho",
+        "check": [{"name": "n", "kind": "number"}],
+        "metric": [{"name": "rho", "checks": ["n"], "aggregate": "spearman"}],
+    }))
+    .unwrap();
+    for (i, sample) in result.samples.iter_mut().enumerate() {
+        let expected = i as f64;
+        let found = if agrees { expected } else { ((i * 37) % 60) as f64 };
+        let evidence = Evidence::Numbers { found, expected };
+        sample.verdicts = [("n".to_owned(), Verdict::Counted { value: 1.0, evidence, reason: None })].into();
+        sample.meta = json!({"of": i % 2, "each": i % 3, "one": i % 5}).as_object().unwrap().clone();
+    }
+    result
+}
+
+#[test]
+fn ranks_bear_a_correction_for_many_tests_and_no_more_samples_are_asked_for_in_vain() {
+    let (a, b) = (ranked(false), ranked(true));
+    let entry = |name, evaluation| Entry { name, evaluation };
+    let all = compare_many(entry("x", &a), &[entry("y", &b)], &CompareSettings::new(1)).unwrap();
+    let rho = all.candidates[0].overall("rho").unwrap();
+    assert_eq!(rho.p, Some(1.0 / 10_001.0), "{rho:?}");
+    // As it stands among so many tests that the smallest p is not small enough.
+    let pairs = cells::pair(&a.samples, &b.samples);
+    let metric = &crate::harness::resolve_metrics(&a.header.harness).unwrap()[0];
+    let cell = cells::cell(metric, &pairs, crate::compare::GROUP);
+    let mut late = rho.clone();
+    late.p_holm = Some(0.061);
+    cells::plan(&mut late, &cell, 610);
+    assert_eq!(late.more_rows_needed, None);
+    let claim = crate::compare::claim::verdict(&late, 610, 0);
+    assert_eq!(claim.kind(), ClaimKind::Nothing);
+    assert!(claim.sentence().contains("fewer tests"), "{}", claim.sentence());
 }
 
 #[test]

@@ -18,8 +18,9 @@ pub use slices::{Slice, slice_fields};
 pub(crate) use words::{p_short, percent};
 
 use crate::harness::resolve_metrics;
-use crate::record::SampleRecord;
+use crate::record::{Header, SampleRecord};
 use crate::runner::Evaluation;
+use crate::sample::kind_of;
 use crate::statistics;
 use crate::statistics::power::Design;
 use crate::{Error, Kind, Result};
@@ -231,6 +232,16 @@ fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &Comp
                 .found(format!("task `{}`, harness {}", b.task, short(&b.harness_fingerprint)))
                 .hint("measure both with the same task file"));
         }
+        let known = |header: &Header| !header.encoders.is_empty();
+        if a.encoders != b.encoders && known(a) && known(b) {
+            return Err(Error::new(
+                Kind::Usage,
+                "two runs whose answers met different encoders cannot be compared",
+            )
+            .expected(format!("{:?}", a.encoders))
+            .found(format!("{:?}", b.encoders))
+            .hint("measure one of them again with the encoder of the other"));
+        }
     }
     if let Some(group) = &settings.group
         && !baseline.evaluation.samples.iter().any(|sample| sample.meta.contains_key(group))
@@ -238,7 +249,20 @@ fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &Comp
         return Err(Error::new(Kind::Usage, "no sample has the field to group by in its meta")
             .found(format!("`{group}`")));
     }
-    Ok(())
+    settings.by.iter().chain(&settings.group).try_for_each(|field| require_scalar(field, baseline.evaluation))
+}
+
+/// Refuses a field that holds lists or objects: a sample belongs to one slice and one group.
+fn require_scalar(field: &str, evaluation: &Evaluation) -> Result<()> {
+    let values = evaluation.samples.iter().filter_map(|sample| Some((sample, sample.meta.get(field)?)));
+    match values.into_iter().find(|(_, value)| value.is_array() || value.is_object()) {
+        None => Ok(()),
+        Some((sample, value)) => {
+            Err(Error::new(Kind::Usage, format!("`{field}` cannot say which slice or group a sample is in"))
+                .expected("text, numbers or yes and no")
+                .found(format!("{} in sample `{}`", kind_of(value), sample.id)))
+        }
+    }
 }
 
 /// What the scores of two evaluations say about planning a comparison like theirs: how they differ from sample to sample,

@@ -1,10 +1,13 @@
 //! Where the candidates fail: the checks that fail most first, and by what the expected answer is: labels become a
-//! confusion matrix (or, where they are many, the confusions that happen most), objects a table of their fields.
+//! confusion matrix (or, where they are many, the confusions that happen most), objects a table of their fields. A field
+//! of few labels that a check looks at gets its confusions too. Lists of labels are told apart in `labels`.
 
-use super::ReportData;
-use crate::check::Evidence;
+use super::{CandidateResult, ReportData};
+use crate::check::{CheckSpec, Evidence};
+use crate::json;
 use crate::record::SampleRecord;
 use crate::runner::Evaluation;
+use crate::sample::text_of;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +46,8 @@ struct CheckCell {
 /// The confusions of the candidate that the report is about.
 #[derive(Serialize)]
 pub(super) struct Confusion {
+    /// The field that holds the labels; `None` where they are the whole answers.
+    field: Option<String>,
     /// Columns of the matrix; empty where there are too many.
     given: Vec<String>,
     rows: Vec<ConfusionRow>,
@@ -71,6 +76,8 @@ struct ConfusionCell {
 #[derive(Serialize)]
 pub(super) struct FieldView {
     name: String,
+    /// The check whose mean it is, where the name of the field does not say so.
+    pub(super) check: Option<String>,
     /// By candidate: role, `93.0 %`, and the number for a bar.
     cells: Vec<(String, String, String)>,
 }
@@ -119,23 +126,81 @@ fn failures(evaluation: &Evaluation, check: &str) -> (usize, usize) {
     numbers.fold((0, 0), |(failed, n), number| (failed + usize::from(number < 1.0), n + 1))
 }
 
-/// The confusions, where the expected answers are labels.
-pub(super) fn confusion(data: &ReportData) -> Option<Confusion> {
-    let samples = &data.candidates[data.subject].evaluation.samples;
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
-    let mut counts: HashMap<(String, String), usize> = HashMap::new();
-    for sample in samples {
-        let label = label(&sample.expected)?;
-        known.entry(label.to_lowercase()).or_insert(label);
+/// A field of objects that checks look at alone, and their names.
+struct Asked<'a> {
+    field: &'a str,
+    checks: Vec<&'a str>,
+}
+
+/// The fields in the order of the checks.
+fn asked(data: &ReportData) -> Vec<Asked<'_>> {
+    let mut all: Vec<Asked<'_>> = Vec::new();
+    for entry in &data.candidates[data.subject].evaluation.header.harness.check {
+        let Some(field) = field_of(&entry.check) else { continue };
+        match all.iter_mut().find(|asked| asked.field == field) {
+            Some(asked) => asked.checks.push(entry.check.name()),
+            None => all.push(Asked { field, checks: vec![entry.check.name()] }),
+        }
     }
-    if known.len() < 2 || known.len() > MOST_LABELS || known.len() * 2 > samples.len() {
+    all
+}
+
+/// The one field that a check looks at.
+fn field_of(check: &CheckSpec) -> Option<&str> {
+    let field = match check {
+        CheckSpec::OneOf(spec) | CheckSpec::Ordinal(spec) => &spec.field,
+        CheckSpec::Labels(spec) => &spec.field,
+        CheckSpec::Number(spec) => &spec.field,
+        CheckSpec::ObjectsF1(spec) => &spec.field,
+        CheckSpec::EditDistance(spec) => &spec.field,
+        CheckSpec::Rouge(spec) => &spec.field,
+        CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.field,
+        CheckSpec::Similarity(spec) => &spec.field,
+        _ => return None,
+    };
+    field.as_deref()
+}
+
+/// The confusions: of the whole answers where the expected ones are labels, and of each field whose values are.
+pub(super) fn confusions(data: &ReportData) -> Vec<Confusion> {
+    let samples = &data.candidates[data.subject].evaluation.samples;
+    let asked = asked(data);
+    let each = [None].into_iter().chain(asked.iter().map(Some));
+    each.filter_map(|asked| confusion(samples, asked)).collect()
+}
+
+fn confusion(samples: &[SampleRecord], asked: Option<&Asked<'_>>) -> Option<Confusion> {
+    let mut expected: Vec<(&SampleRecord, String)> = Vec::new();
+    for sample in samples {
+        let value = match asked {
+            None => Some(&sample.expected),
+            // A row without the field says nothing about it.
+            Some(asked) => sample.expected.get(asked.field).filter(|value| !value.is_null()),
+        };
+        if let Some(value) = value {
+            expected.push((sample, label(value)?));
+        }
+    }
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    for (_, label) in &expected {
+        known.entry(label.to_lowercase()).or_insert_with(|| label.clone());
+    }
+    if known.len() < 2 || known.len() > MOST_LABELS || known.len() * 2 > expected.len() {
         return None;
     }
-    for sample in samples {
-        let expected = label(&sample.expected)?;
-        *counts.entry((expected, given(sample, &known))).or_default() += 1;
+    let mut counts: HashMap<(String, String), usize> = HashMap::new();
+    for (sample, label) in expected {
+        *counts.entry((label, given(sample, asked, &known))).or_default() += 1;
     }
     let labels: Vec<&String> = known.values().collect();
+    let (given, rows) =
+        if labels.len() <= MATRIX { matrix(&labels, &counts) } else { (Vec::new(), Vec::new()) };
+    let field = asked.map(|asked| asked.field.to_owned());
+    Some(Confusion { field, given, rows, pairs: pairs(&counts), labels: labels.len() })
+}
+
+/// The confusions that happen most.
+fn pairs(counts: &HashMap<(String, String), usize>) -> Vec<(String, String, usize)> {
     let mut pairs: Vec<(String, String, usize)> = counts
         .iter()
         .filter(|((expected, given), _)| expected.to_lowercase() != given.to_lowercase())
@@ -143,7 +208,11 @@ pub(super) fn confusion(data: &ReportData) -> Option<Confusion> {
         .collect();
     pairs.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| (&a.0, &a.1).cmp(&(&b.0, &b.1))));
     pairs.truncate(LIST);
-    let matrix = labels.len() <= MATRIX;
+    pairs
+}
+
+/// The columns and rows of the matrix.
+fn matrix(labels: &[&String], counts: &HashMap<(String, String), usize>) -> (Vec<String>, Vec<ConfusionRow>) {
     let columns: Vec<String> =
         labels.iter().map(|label| (*label).clone()).chain([OTHER.to_owned()]).collect();
     let row = |expected: &&String| {
@@ -157,12 +226,8 @@ pub(super) fn confusion(data: &ReportData) -> Option<Confusion> {
         };
         ConfusionRow { expected: (*expected).clone(), n, cells: columns.iter().map(cell).collect() }
     };
-    Some(Confusion {
-        rows: if matrix { labels.iter().map(row).collect() } else { Vec::new() },
-        labels: labels.len(),
-        given: if matrix { columns } else { Vec::new() },
-        pairs,
-    })
+    let rows = labels.iter().map(row).collect();
+    (columns, rows)
 }
 
 /// A short scalar as a label.
@@ -176,17 +241,28 @@ fn label(value: &Value) -> Option<String> {
     (!text.is_empty() && text.chars().count() <= LONGEST_LABEL && !text.contains('\n')).then_some(text)
 }
 
-/// Which of the known labels the answer names: by the check that found labels in it, else as a whole.
-fn given(sample: &SampleRecord, known: &BTreeMap<String, String>) -> String {
-    let found = sample.verdicts.values().find_map(|verdict| match verdict.evidence() {
+/// Which of the known labels the answer names: by the check that found labels in it, else as a whole or in its field.
+fn given(sample: &SampleRecord, asked: Option<&Asked<'_>>, known: &BTreeMap<String, String>) -> String {
+    let asks = |name: &str| asked.is_none_or(|asked| asked.checks.contains(&name));
+    let found = sample.verdicts.iter().filter(|(name, _)| asks(name)).find_map(|(_, verdict)| match verdict
+        .evidence()
+    {
         Some(Evidence::Labels { found, .. }) => Some(found.first().cloned().unwrap_or_default()),
         _ => None,
     });
-    let text = found.or_else(|| sample.output.clone()).unwrap_or_default();
+    let output = || match asked {
+        None => sample.output.clone(),
+        Some(asked) => {
+            let object = json::parse(sample.output.as_deref()?.trim()).ok()?;
+            object.get(asked.field).map(text_of)
+        }
+    };
+    let text = found.or_else(output).unwrap_or_default();
     known.get(&text.trim().to_lowercase()).cloned().unwrap_or_else(|| OTHER.to_owned())
 }
 
-/// The fields of expected objects with the share of right ones, where checks ask for fields one by one.
+/// The fields of expected objects: the share of right ones where checks ask for fields one by one, then the mean of each
+/// check that looks at one field alone.
 pub(super) fn fields(data: &ReportData) -> Vec<FieldView> {
     let samples = &data.candidates[data.subject].evaluation.samples;
     let mut names: Vec<&String> = Vec::new();
@@ -195,24 +271,46 @@ pub(super) fn fields(data: &ReportData) -> Vec<FieldView> {
             names.push(field);
         }
     }
-    let share = |evaluation: &Evaluation, field: &str| {
-        let ending = format!(".{field}");
-        let best = |sample: &SampleRecord| {
-            let of_field = sample.verdicts.iter().filter(|(name, _)| name.ends_with(&ending));
-            of_field.filter_map(|(_, verdict)| verdict.number()).reduce(f64::max)
-        };
-        let numbers: Vec<f64> = evaluation.samples.iter().filter_map(best).collect();
-        crate::statistics::mean(&numbers)
-    };
-    names
-        .into_iter()
-        .filter_map(|name| {
-            let cells = data.candidates.iter().map(|candidate| {
-                let share = share(&candidate.evaluation, name)?;
-                let text = crate::compare::percent(share);
-                Some((candidate.role.clone(), text, format!("{:.1}", 100.0 * share)))
-            });
-            Some(FieldView { name: name.clone(), cells: cells.collect::<Option<Vec<_>>>()? })
+    let one_by_one = names.into_iter().filter_map(|name| {
+        let ending = format!(".{name}");
+        Some(FieldView {
+            name: name.clone(),
+            check: None,
+            cells: cells(data, |check| check.ends_with(&ending))?,
         })
-        .collect()
+    });
+    let alone = asked(data).into_iter().flat_map(|Asked { field, checks }| {
+        let ending = format!(".{field}");
+        // Such a name counts above already.
+        let checks = checks.into_iter().filter(move |check| !check.ends_with(&ending));
+        checks.filter_map(move |check| {
+            let named = (check != field).then(|| check.to_owned());
+            Some(FieldView {
+                name: field.to_owned(),
+                check: named,
+                cells: cells(data, |name| name == check)?,
+            })
+        })
+    });
+    one_by_one.chain(alone).collect()
 }
+
+/// By candidate the mean over the samples of the best of these checks; `None` where one has no number.
+fn cells(data: &ReportData, is_asked: impl Fn(&str) -> bool) -> Option<Vec<(String, String, String)>> {
+    let best = |sample: &SampleRecord| {
+        let asked = sample.verdicts.iter().filter(|(name, _)| is_asked(name));
+        asked.filter_map(|(_, verdict)| verdict.number()).reduce(f64::max)
+    };
+    let cell = |candidate: &CandidateResult| {
+        let numbers: Vec<f64> = candidate.evaluation.samples.iter().filter_map(best).collect();
+        let share = crate::statistics::mean(&numbers)?;
+        // A scorer may go below 0; a bar cannot.
+        let bar = format!("{:.1}", 100.0 * share.clamp(0.0, 1.0));
+        Some((candidate.role.clone(), crate::compare::percent(share), bar))
+    };
+    data.candidates.iter().map(cell).collect()
+}
+
+#[cfg(test)]
+#[path = "breakdown_tests.rs"]
+mod tests;

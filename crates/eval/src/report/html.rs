@@ -2,7 +2,7 @@
 //! style and the script lie beside it; nothing is loaded from anywhere else.
 
 use super::words::{cut, duration, grouped, memory, pictured, rate};
-use super::{Command, Fingerprint, ReportData, breakdown, card, samples, scatter, svg};
+use super::{Command, Fingerprint, ReportData, breakdown, card, labels, samples, scatter, svg};
 use crate::advise::AdviseData;
 use crate::harness::resolve_metrics;
 use crate::{Error, Kind, Result};
@@ -39,8 +39,11 @@ struct Page<'a> {
     advised: Option<String>,
     costs: Vec<CostView>,
     checks: Vec<breakdown::CheckView>,
-    confusion: Option<breakdown::Confusion>,
+    confusions: Vec<breakdown::Confusion>,
+    labels: Vec<labels::LabelTable>,
     fields: Vec<breakdown::FieldView>,
+    /// Whether a check is named beside a field.
+    named_checks: bool,
     commands: &'a [Command],
     fingerprints: &'a [Fingerprint],
     machine: &'a Option<String>,
@@ -103,6 +106,7 @@ fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a
     let header = &subject.evaluation.header;
     let (headline, facts, supported) = headline(data);
     let role = |index: usize| data.candidates[index].role.as_str();
+    let fields = breakdown::fields(data);
     Page {
         task: data.task.name.clone(),
         description: data.task.description.clone(),
@@ -137,8 +141,10 @@ fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a
         advised: data.advice.as_ref().map(advised),
         costs: costs(data),
         checks: breakdown::checks(data),
-        confusion: breakdown::confusion(data),
-        fields: breakdown::fields(data),
+        confusions: breakdown::confusions(data),
+        labels: labels::tables(data),
+        named_checks: fields.iter().any(|field| field.check.is_some()),
+        fields,
         commands: &data.commands,
         fingerprints: &data.fingerprints,
         machine: &data.machine,

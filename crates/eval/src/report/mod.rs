@@ -3,7 +3,10 @@
 
 mod breakdown;
 mod card;
+#[cfg(test)]
+mod contrast;
 pub(crate) mod html;
+mod labels;
 pub(crate) mod learning;
 mod samples;
 mod scatter;

@@ -206,7 +206,9 @@ fn labels_become_a_matrix_slices_a_table_and_large_reports_stay_small() {
     let none = measure(&task, &set, &mut MockModel::constant("n", "no idea"), &folder.path().join("b"));
     let data =
         ReportData::new(&task, vec![candidate("base", none), candidate("tuned", all_refund)], 1).unwrap();
-    let confusion = serde_json::to_value(breakdown::confusion(&data)).unwrap();
+    let confusions = serde_json::to_value(breakdown::confusions(&data)).unwrap();
+    let confusion = &confusions[0];
+    assert_eq!((confusions.as_array().unwrap().len(), &confusion["field"]), (1, &serde_json::Value::Null));
     assert_eq!(
         confusion["given"],
         serde_json::json!(["delivery", "other <b>", "refund", "(another answer)"])

@@ -108,12 +108,68 @@ fn plot(axis: Axis, unit: Unit, dots: &[Dot<'_>]) -> Option<String> {
     let words = if axis == Axis::Speed { "samples a second" } else { "size on disk" };
     let middle = (LEFT + WIDTH - RIGHT) / 2.0;
     let _ = write!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{words}</text>", HEIGHT - 6.0);
-    let mut labels: Vec<(f64, f64)> = Vec::new();
+    // A label may hide no dot, neither its own nor another one.
+    let mut taken: Vec<Area> = dots.iter().map(|dot| Area::of_dot(x(dot.x), y(dot.y))).collect();
     for dot in dots {
-        put_dot(&mut svg, dot, (x(dot.x), y(dot.y)), (y(dot.low), y(dot.high)), &mut labels);
+        put_dot(&mut svg, dot, (x(dot.x), y(dot.y)), (y(dot.low), y(dot.high)), &mut taken);
     }
     svg.push_str("</svg>");
     Some(svg)
+}
+
+/// A part of the plot, in its pixels.
+#[derive(Clone, Copy, Debug)]
+struct Area {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Area {
+    /// A dot and its rim.
+    fn of_dot(x: f64, y: f64) -> Self {
+        Area { left: x - 6.0, right: x + 6.0, top: y - 6.0, bottom: y + 6.0 }
+    }
+
+    fn meets(&self, other: &Area) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+
+    fn is_inside(&self) -> bool {
+        self.left >= LEFT && self.right <= WIDTH && self.top >= 0.0 && self.bottom <= HEIGHT - BOTTOM + 3.0
+    }
+}
+
+/// Where the name of a dot stands.
+struct Label {
+    /// Where it begins, or ends.
+    x: f64,
+    y: f64,
+    leftwards: bool,
+    area: Area,
+}
+
+impl Label {
+    /// On the side of the dot with more room, else on the other one, and down or up where neither is free.
+    fn beside((x, y): (f64, f64), characters: usize, taken: &[Area]) -> Self {
+        let width = 7.0 * characters as f64;
+        let place = |leftwards: bool, away: f64| {
+            let (x, y) = (if leftwards { x - 9.0 } else { x + 9.0 }, y + 4.0 + away);
+            let left = if leftwards { x - width } else { x };
+            let area = Area { left, right: left + width, top: y - 10.0, bottom: y + 3.0 };
+            Label { x, y, leftwards, area }
+        };
+        let side = x > WIDTH * 0.6;
+        let lines = (0..8).flat_map(|i| [14.0 * f64::from(i), -14.0 * f64::from(i)]);
+        let mut places = lines.flat_map(|away| [place(side, away), place(!side, away)]);
+        let free =
+            |label: &Label| label.area.is_inside() && !taken.iter().any(|other| label.area.meets(other));
+        places.find(free).unwrap_or_else(|| place(side, 0.0))
+    }
 }
 
 fn put_dot(
@@ -121,25 +177,21 @@ fn put_dot(
     dot: &Dot<'_>,
     (x, y): (f64, f64),
     (low, high): (f64, f64),
-    labels: &mut Vec<(f64, f64)>,
+    taken: &mut Vec<Area>,
 ) {
     let class = if dot.subject { "subject" } else { "other" };
-    // The label goes to the side with more room, and up or down where another one is.
-    let (anchor, side) = if x > WIDTH * 0.6 { ("end", -9.0) } else { ("start", 9.0) };
-    let taken = |at: f64| labels.iter().any(|(lx, ly)| (lx - x).abs() < 120.0 && (ly - at).abs() < 14.0);
-    let down = (0..8).map(|i| y + 4.0 + 14.0 * f64::from(i));
-    let up = (1..8).map(|i| y + 4.0 - 14.0 * f64::from(i));
-    let at = down.zip(up).flat_map(|(down, up)| [down, up]);
-    let inside = |at: &f64| (TOP..HEIGHT - BOTTOM).contains(at);
-    let at = at.filter(inside).find(|at| !taken(*at)).unwrap_or(y + 4.0);
-    labels.push((x, at));
+    let role = shortened(dot.role);
+    let label = Label::beside((x, y), role.chars().count(), taken);
+    taken.push(label.area);
+    let anchor = if label.leftwards { "end" } else { "start" };
     let _ = write!(
         svg,
         "<g class=\"{class}\"><line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>\
          <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>\
-         <text x=\"{:.1}\" y=\"{at:.1}\" text-anchor=\"{anchor}\">{}</text></g>",
-        x + side,
-        escaped(dot.role)
+         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text></g>",
+        label.x,
+        label.y,
+        escaped(&role)
     );
 }
 
@@ -155,10 +207,13 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
     all.filter(|tick| (from..=to).contains(&tick.log10())).collect()
 }
 
+/// The first characters of a text, those for control as their pictures.
+fn shortened(text: &str) -> String {
+    crate::check::shorten(&super::words::pictured(text), 24)
+}
+
 pub(super) fn escaped(text: &str) -> String {
-    let text = super::words::pictured(text);
-    let short = crate::check::shorten(&text, 24);
-    short.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    shortened(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -180,6 +235,22 @@ mod tests {
             assert!((LEFT..=WIDTH - RIGHT).contains(&x), "{x}");
         }
         assert!(plot(Axis::Size, Unit::Share, &dots[..1]).is_none() && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn labels_hide_neither_dots_nor_each_other() {
+        let crowd = [(200.0, 100.0), (215.0, 103.0), (206.0, 96.0), (330.0, 99.0), (420.0, 30.0)];
+        let mut taken: Vec<Area> = crowd.iter().map(|&(x, y)| Area::of_dot(x, y)).collect();
+        for &place in &crowd {
+            let label = Label::beside(place, "constrained".len(), &taken);
+            assert!(label.area.is_inside(), "{:?}", label.area);
+            assert!(!taken.iter().any(|other| label.area.meets(other)), "{:?} in {taken:?}", label.area);
+            taken.push(label.area);
+        }
+        assert!(
+            Label::beside((420.0, 30.0), 11, &[]).leftwards
+                && !Label::beside((60.0, 30.0), 11, &[]).leftwards
+        );
     }
 
     #[test]

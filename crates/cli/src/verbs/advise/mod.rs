@@ -139,6 +139,7 @@ impl Asking<'_> {
             decoding: Decoding::default(),
             task: self.task,
             options: self.options,
+            measured: self.arguments.split,
             seed: self.recipe.seed,
         };
         let encoder = match usual_encoder(&candidate, self.environment, self.output) {
@@ -216,7 +217,8 @@ impl Asking<'_> {
             let examples = examples(self.task, &part, model, similar.as_ref(), self.recipe.learned()?)?;
             let recipe = at_point(self.recipe, (count, all), self.arguments.steps_cap);
             let directory = self.folder.join(format!("points/{TUNED}-{count}"));
-            let files = RunFiles { directory, resume: self.arguments.folder.resume };
+            let harness_fingerprint = Some(self.task.harness.fingerprint().to_owned());
+            let files = RunFiles { directory, resume: self.arguments.folder.resume, harness_fingerprint };
             std::fs::create_dir_all(&files.directory)
                 .map_err(|e| Error::io("cannot make the folder of a point", &files.directory, &e))?;
             let (lora, _) = teach(model, &examples, &recipe, &files, self.environment)?;

@@ -1,22 +1,19 @@
 //! `underdog bench generate`: rows a second of batch generation on the prompts of a task, every answer equally long.
 
-use super::Setup;
+use super::{Setup, product_ceiling};
 use crate::arguments::BenchGenerateArguments;
 use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
 use crate::verbs::{cache_format, load_model};
 use serde::Serialize;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use underdog_eval::model::Request;
 use underdog_eval::split::ReadOptions;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::generate::{Event, Limits, Prompt, Settings, generate_with};
 use underdog_model::language_model::LanguageModel;
-use underdog_tensor::block::Format;
-use underdog_tensor::ceilings;
-use underdog_tensor::pool::Pool;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -141,12 +138,7 @@ fn measured(
     // Every new token is chosen by the head; the first one comes from a prompt token, the last one is not read again.
     let read = done.computed + done.new_tokens - prompts.len();
     let gflop = 2.0 * (layers as f64 * read as f64 + head as f64 * done.new_tokens as f64) / 1e9;
-    let time = Duration::from_millis(400);
-    let pool = Pool::new(rayon::current_num_threads());
-    let ceiling = match model.precision().format() {
-        Format::Bf16 => ceilings::bf16_product(&pool, time),
-        Format::F32 => ceilings::f32_product(time),
-    } / 1e9;
+    let ceiling = product_ceiling(model) / 1e9;
     let cache = transformer.cache(1, settings.cache);
     Measured {
         setup: Setup::of(&arguments.model, model, cache.format()),

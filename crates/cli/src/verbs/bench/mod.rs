@@ -8,9 +8,13 @@ use crate::arguments::BenchVerb;
 use crate::environment::{Environment, machine};
 use crate::output::Output;
 use serde::Serialize;
+use std::time::Duration;
 use underdog_eval::Result;
 use underdog_model::language_model::LanguageModel;
+use underdog_tensor::block::Format;
 use underdog_tensor::cached::CacheFormat;
+use underdog_tensor::ceilings;
+use underdog_tensor::pool::Pool;
 
 /// What ran where: the first fields of every result.
 #[derive(Debug, Serialize)]
@@ -32,6 +36,16 @@ impl Setup {
             machine: machine(),
             threads: rayon::current_num_threads(),
         }
+    }
+}
+
+/// Operations a second of the products that many rows take, as far as this machine can go; of weights in blocks those of the
+/// format that rows come in.
+fn product_ceiling(model: &LanguageModel) -> f64 {
+    let time = Duration::from_millis(400);
+    match model.precision().format() {
+        Format::Bf16 => ceilings::bf16_product(&Pool::new(rayon::current_num_threads()), time),
+        Format::F32 => ceilings::f32_product(time),
     }
 }
 
