@@ -30,8 +30,8 @@ const FILES: [(&str, &str); 3] = [
 ];
 /// Modules that the scripts share.
 const MODULES: [&str; 2] = ["adapters.py", "common.py"];
-/// Scripts that make no golden: one checks something of ours, one draws the rows of built-in tasks from sets that are not here.
-const NO_GOLDEN: [&str; 2] = ["check_adapter.py", "task_slices.py"];
+/// Scripts that make no golden: two check something of ours, one draws the rows of built-in tasks from sets that are not here.
+const NO_GOLDEN: [&str; 3] = ["check_adapter.py", "export_llamacpp.py", "task_slices.py"];
 
 const fn step(script: &'static str, arguments: &'static [&'static str]) -> Step {
     Step { script, arguments, output: None, needs: None }

@@ -93,7 +93,8 @@ pub struct DecodingArguments {
     /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].
     #[arg(long, value_name = "F")]
     pub kv: Option<String>,
-    /// Guess up to N tokens ahead from the text, for answers that copy; they stay the same, only the time changes.
+    /// Guess up to N tokens ahead from the text, for answers that copy; in f32 they stay the same, else a token may differ where
+    /// two are nearly even.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub lookup: usize,
     /// Draw tokens at random at this temperature; 0 takes the most probable one.

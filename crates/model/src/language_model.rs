@@ -30,7 +30,7 @@ pub struct Decoding {
     pub limits: Limits,
     /// The number format of keys and values; `None` for the one that goes with the weights.
     pub cache: Option<CacheFormat>,
-    /// Tokens guessed ahead from the text, at most; answers stay the same.
+    /// Tokens guessed ahead from the text, at most; in f32 answers stay the same, else up to tokens that are nearly even.
     pub lookup: usize,
     /// How tokens are drawn; `None` for the most probable one.
     pub sampling: Option<Sampling>,
@@ -290,12 +290,12 @@ impl Model for LanguageModel {
                 fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
             },
         };
-        // A cache of fewer bits and draws change answers; guessing ahead does not.
-        let Decoding { cache, sampling, .. } = self.decoding;
+        // What may change an answer: a cache of fewer bits, draws, and guesses where sums are rounded to few bits.
+        let Decoding { cache, sampling, lookup, .. } = self.decoding;
         let cache = cache.filter(|&format| format != self.transformer.cache_format(None));
-        for setting in
-            cache.map(|format| format!("kv={}", format.name())).into_iter().chain(sampling.map(|s| s.name()))
-        {
+        let guessing = (lookup > 0 && self.precision != Precision::F32).then(|| format!("lookup={lookup}"));
+        let cache = cache.map(|format| format!("kv={}", format.name()));
+        for setting in cache.into_iter().chain(guessing).chain(sampling.map(|s| s.name())) {
             identity.name.push_str(&format!("?{setting}"));
             identity.fingerprint.push_str(&format!(" {setting}"));
         }

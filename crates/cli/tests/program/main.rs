@@ -6,6 +6,7 @@ mod advising;
 mod bad_input;
 mod comparing;
 mod documents;
+mod exporting;
 mod home;
 #[cfg(unix)]
 mod interrupted;

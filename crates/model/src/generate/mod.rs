@@ -54,7 +54,8 @@ pub struct Settings<'a> {
     pub limits: Limits,
     /// The number format of keys and values; `None` for the one that goes with the weights.
     pub cache: Option<CacheFormat>,
-    /// At most so many tokens are guessed ahead from the text of a row. Answers stay the same, up to ties within rounding.
+    /// At most so many tokens are guessed ahead from the text of a row. In f32 answers stay the same; rounded to fewer bits,
+    /// sums of another order may choose another token where two are nearly even, as another number of rows together may.
     pub lookup: usize,
 }
 
