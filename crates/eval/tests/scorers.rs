@@ -6,9 +6,13 @@
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use underdog_eval::embedder::{Embedder, SharedEmbedder};
 use underdog_eval::harness::{Harness, HarnessSpec, Verdicts};
 use underdog_eval::mock::MockModel;
+use underdog_eval::model::Identity;
+use underdog_eval::random::Random;
 use underdog_eval::report::{CandidateResult, ReportData};
 use underdog_eval::sample::Sample;
 use underdog_eval::split::{EvalSet, ReadOptions};
@@ -176,8 +180,31 @@ fn every_kind() -> Harness {
         {"name": "bleu", "kind": "bleu"},
         {"name": "chrf", "kind": "chrf"},
         {"name": "given", "kind": "given", "from": "meta.human"},
+        {"name": "similarity", "kind": "similarity", "embedder": "letters"},
     ]);
-    harness(checks, json!([{"name": "all", "checks": ["*"]}]))
+    let harness = harness(checks, json!([{"name": "all", "checks": ["*"]}]));
+    harness.attach("letters", &(Arc::new(Mutex::new(Letters)) as SharedEmbedder));
+    harness
+}
+
+/// Texts as how often each byte is in them.
+struct Letters;
+
+impl Embedder for Letters {
+    fn identity(&self) -> Identity {
+        Identity { name: "letters".into(), fingerprint: "1".into() }
+    }
+
+    fn embed(&mut self, texts: &[&str]) -> underdog_eval::Result<Vec<Vec<f32>>> {
+        let vector = |text: &&str| {
+            // One of each, so that an empty text has a direction too.
+            let mut counts = vec![1.0f32; 256];
+            text.bytes().for_each(|byte| counts[usize::from(byte)] += 1.0);
+            let length = counts.iter().map(|count| f64::from(*count).powi(2)).sum::<f64>().sqrt();
+            counts.into_iter().map(|count| (f64::from(count) / length) as f32).collect()
+        };
+        Ok(texts.iter().map(vector).collect())
+    }
 }
 
 /// A task file with every kind of check, conditions, weights and numbers of the corpus, measured and reported.
@@ -289,6 +316,11 @@ fn ten_megabytes_take_seconds() {
         let verdicts = harness.judge(&sample(expected, json!({})), &long);
         assert!(verdicts["rouge"].number().is_some());
     }
+    // Nothing in it comes twice: what counts parts of a text must not keep each of them.
+    let mut random = Random::new(1);
+    let long: String = (0..10_000_000).map(|_| char::from(b'!' + random.below(94) as u8)).collect();
+    let verdicts = harness.judge(&sample(json!("lorem ipsum"), json!({})), &long);
+    assert!(verdicts["chrf"].number().is_some_and(|number| number < 0.1), "{:?}", verdicts["chrf"]);
     let long = "a b c d e ".repeat(1_000_000);
     let verdicts = harness.judge(&sample(json!(long), json!({})), &(long.clone() + "f"));
     for check in ["rouge", "edit_distance"] {

@@ -20,7 +20,6 @@ pub(super) struct Chrf;
 impl TextScorer for Chrf {
     fn score(&self, answer: &str, references: &[Cow<'_, str>]) -> Result<Score, String> {
         let answer = Text::new(answer);
-        let answer: Vec<_> = (1..=ORDERS).map(|order| answer.grams(order)).collect();
         let (mut value, mut counts) = (-1.0, Vec::new());
         for reference in references {
             let these = against(&answer, &Text::new(reference));
@@ -39,8 +38,6 @@ struct Text {
     starts: Vec<usize>,
 }
 
-type Grams<'a> = HashMap<&'a str, u64>;
-
 impl Text {
     fn new(text: &str) -> Self {
         let text: String = text.chars().filter(|c| !is_python_space(*c)).collect();
@@ -48,24 +45,26 @@ impl Text {
         Text { text, starts }
     }
 
-    fn grams(&self, order: usize) -> Grams<'_> {
-        let mut counts = HashMap::new();
-        for ends in self.starts.windows(order + 1) {
-            *counts.entry(&self.text[ends[0]..ends[order]]).or_default() += 1;
-        }
-        counts
+    fn grams(&self, order: usize) -> impl ExactSizeIterator<Item = &str> {
+        self.starts.windows(order + 1).map(move |ends| &self.text[ends[0]..ends[order]])
     }
 }
 
-fn against(answer: &[Grams<'_>], reference: &Text) -> Vec<u64> {
-    let mut counts = Vec::with_capacity(3 * ORDERS);
-    for (order, answer) in (1..).zip(answer) {
-        let reference = reference.grams(order);
-        let common = |(gram, count): (&&str, &u64)| (*count).min(reference.get(gram).copied().unwrap_or(0));
-        let of_answer = if reference.is_empty() { 0 } else { answer.values().sum() };
-        counts.extend([of_answer, reference.values().sum(), answer.iter().map(common).sum()]);
-    }
-    counts
+/// Only n-grams of the reference are looked up, so that an answer of many megabytes takes no memory of its own.
+fn against(answer: &Text, reference: &Text) -> Vec<u64> {
+    let of_order = |order| {
+        let mut counts: HashMap<&str, [u64; 2]> = HashMap::new();
+        reference.grams(order).for_each(|gram| counts.entry(gram).or_default()[0] += 1);
+        for gram in answer.grams(order) {
+            if let Some(both) = counts.get_mut(gram) {
+                both[1] += 1;
+            }
+        }
+        let common = counts.values().map(|[reference, answer]| reference.min(answer)).sum();
+        let of_answer = if counts.is_empty() { 0 } else { answer.grams(order).len() as u64 };
+        [of_answer, reference.grams(order).len() as u64, common]
+    };
+    (1..=ORDERS).flat_map(of_order).collect()
 }
 
 /// chrF2 in 0..=1 from sums of the evidence.
