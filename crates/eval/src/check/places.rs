@@ -43,6 +43,36 @@ pub(crate) fn require(checks: &[CheckEntry], samples: &[Sample]) -> Result<()> {
     Ok(())
 }
 
+impl CheckSpec {
+    /// The one field of the answer and of `expected` that it looks at, where it does not look at the whole.
+    pub fn field(&self) -> Option<&str> {
+        let field = match self {
+            CheckSpec::OneOf(spec) | CheckSpec::Ordinal(spec) => &spec.field,
+            CheckSpec::Labels(spec) => &spec.field,
+            CheckSpec::Number(spec) => &spec.field,
+            CheckSpec::ObjectsF1(spec) => &spec.field,
+            CheckSpec::EditDistance(spec) => &spec.field,
+            CheckSpec::Rouge(spec) => &spec.field,
+            CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.field,
+            CheckSpec::Similarity(spec) => &spec.field,
+            _ => return None,
+        };
+        field.as_deref()
+    }
+
+    /// Where a comparison of texts finds the right answers of a row, if not in `expected`.
+    fn references(&self) -> Option<&str> {
+        let references = match self {
+            CheckSpec::EditDistance(spec) => &spec.references,
+            CheckSpec::Rouge(spec) => &spec.references,
+            CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.references,
+            CheckSpec::Similarity(spec) => &spec.references,
+            _ => return None,
+        };
+        references.as_deref()
+    }
+}
+
 /// The places that a check reads by name.
 fn of(check: &CheckSpec) -> Vec<Place<'_>> {
     match check {
@@ -53,31 +83,14 @@ fn of(check: &CheckSpec) -> Vec<Place<'_>> {
         CheckSpec::ObjectsF1(spec) => {
             spec.keys.keys().map(|key| Place::Item(spec.field.as_deref(), key)).collect()
         }
-        CheckSpec::OneOf(spec) | CheckSpec::Ordinal(spec) => sides(spec.field.as_deref(), None),
-        CheckSpec::Labels(spec) => sides(spec.field.as_deref(), None),
-        CheckSpec::Number(spec) => sides(spec.field.as_deref(), None),
-        CheckSpec::EditDistance(spec) => sides(spec.field.as_deref(), spec.references.as_deref()),
-        CheckSpec::Rouge(spec) => sides(spec.field.as_deref(), spec.references.as_deref()),
-        CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => {
-            sides(spec.field.as_deref(), spec.references.as_deref())
-        }
-        CheckSpec::Similarity(spec) => sides(spec.field.as_deref(), spec.references.as_deref()),
         CheckSpec::Given(spec) => vec![Place::Path(&spec.from)],
         CheckSpec::Facts(spec) => vec![Place::Path(&spec.from)],
-        CheckSpec::Exact { .. }
-        | CheckSpec::Regex(_)
-        | CheckSpec::Contains(_)
-        | CheckSpec::Choice(_)
-        | CheckSpec::Length(_)
-        | CheckSpec::Forbidden(_)
-        | CheckSpec::JsonValid { .. }
-        | CheckSpec::JsonSchema { .. } => Vec::new(),
+        // With references, the field is one of the answer.
+        other => {
+            let expected = other.field().map(Place::Expected);
+            other.references().map(Place::Path).or(expected).into_iter().collect()
+        }
     }
-}
-
-/// Of a comparison of texts. With references, the field is one of the answer.
-fn sides<'a>(field: Option<&'a str>, references: Option<&'a str>) -> Vec<Place<'a>> {
-    references.map(Place::Path).or(field.map(Place::Expected)).into_iter().collect()
 }
 
 impl<'a> Place<'a> {

@@ -3,7 +3,7 @@
 //! of few labels that a check looks at gets its confusions too. Lists of labels are told apart in `labels`.
 
 use super::{CandidateResult, ReportData};
-use crate::check::{CheckSpec, Evidence};
+use crate::check::Evidence;
 use crate::json;
 use crate::record::SampleRecord;
 use crate::runner::Evaluation;
@@ -136,29 +136,13 @@ struct Asked<'a> {
 fn asked(data: &ReportData) -> Vec<Asked<'_>> {
     let mut all: Vec<Asked<'_>> = Vec::new();
     for entry in &data.candidates[data.subject].evaluation.header.harness.check {
-        let Some(field) = field_of(&entry.check) else { continue };
+        let Some(field) = entry.check.field() else { continue };
         match all.iter_mut().find(|asked| asked.field == field) {
             Some(asked) => asked.checks.push(entry.check.name()),
             None => all.push(Asked { field, checks: vec![entry.check.name()] }),
         }
     }
     all
-}
-
-/// The one field that a check looks at.
-fn field_of(check: &CheckSpec) -> Option<&str> {
-    let field = match check {
-        CheckSpec::OneOf(spec) | CheckSpec::Ordinal(spec) => &spec.field,
-        CheckSpec::Labels(spec) => &spec.field,
-        CheckSpec::Number(spec) => &spec.field,
-        CheckSpec::ObjectsF1(spec) => &spec.field,
-        CheckSpec::EditDistance(spec) => &spec.field,
-        CheckSpec::Rouge(spec) => &spec.field,
-        CheckSpec::TokenF1(spec) | CheckSpec::Bleu(spec) | CheckSpec::Chrf(spec) => &spec.field,
-        CheckSpec::Similarity(spec) => &spec.field,
-        _ => return None,
-    };
-    field.as_deref()
 }
 
 /// The confusions: of the whole answers where the expected ones are labels, and of each field whose values are.
