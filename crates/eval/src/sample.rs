@@ -1,6 +1,7 @@
 //! Rows of a data file: JSON Lines → [`Sample`]s, with file and line for everything that is wrong. Which split a row
 //! belongs to, and that splits do not overlap, is decided in `split`.
 
+use crate::check::shorten;
 use crate::{Error, Kind, Result, json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -115,7 +116,7 @@ fn parse_row(raw: &[u8], line: usize) -> Result<Sample> {
         let found = match text.trim_start().starts_with('{') {
             true => without_line(&error),
             // A table or a list over several lines: what its first line says helps more than what the parser missed.
-            false => format!("`{}`", text.trim().chars().take(SHOWN).collect::<String>()),
+            false => format!("`{}`", shorten(text.trim(), SHOWN)),
         };
         Error::new(Kind::Data, "the row is broken")
             .expected("one JSON object a line, such as {\"input\": \"…\", \"expected\": \"…\"}")

@@ -50,7 +50,7 @@ impl Text {
     }
 }
 
-/// Only n-grams of the reference are looked up, so that an answer of many megabytes takes no memory of its own.
+/// Only n-grams of the reference are looked up, so that an answer of many megabytes keeps none of its own.
 fn against(answer: &Text, reference: &Text) -> Vec<u64> {
     let of_order = |order| {
         let mut counts: HashMap<&str, [u64; 2]> = HashMap::new();

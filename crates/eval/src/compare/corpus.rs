@@ -129,7 +129,7 @@ impl Corpus {
         p <= 1.5 / (1 + self.statistic.most_swaps(self.n)) as f64
     }
 
-    /// How often swapping the outputs on random samples gives a difference as large as the one seen. What was seen counts
+    /// Two-sided p of so many swaps: how often swapping the outputs on random samples gives a difference as large as the one seen. What was seen counts
     /// as one of the draws, so that p is never 0; so does a draw without a number.
     fn randomisation(&self, redrawn: &Redrawn, draws: &Draws, seen: f64) -> f64 {
         let least = seen.abs() * (1.0 - 1e-12);

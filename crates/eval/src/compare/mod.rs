@@ -101,8 +101,8 @@ fn no_score(name: &str) -> Error {
 /// is the one comparison asked for beforehand.
 ///
 /// # Errors
-/// When there is no candidate, evaluations are of different tasks or harnesses, have less than half of their samples in
-/// common, a field to slice or group by is not there, or the margin is not between 0 and 1.
+/// When there is no candidate, evaluations are of different tasks, harnesses or encoders, have less than half of their samples in
+/// common, a field to slice or group by is not there or holds lists, or the margin is not between 0 and 1.
 pub fn compare_many(
     baseline: Entry<'_>,
     candidates: &[Entry<'_>],
@@ -254,8 +254,8 @@ fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &Comp
 
 /// Refuses a field that holds lists or objects: a sample belongs to one slice and one group.
 fn require_scalar(field: &str, evaluation: &Evaluation) -> Result<()> {
-    let values = evaluation.samples.iter().filter_map(|sample| Some((sample, sample.meta.get(field)?)));
-    match values.into_iter().find(|(_, value)| value.is_array() || value.is_object()) {
+    let mut values = evaluation.samples.iter().filter_map(|sample| Some((sample, sample.meta.get(field)?)));
+    match values.find(|(_, value)| value.is_array() || value.is_object()) {
         None => Ok(()),
         Some((sample, value)) => {
             Err(Error::new(Kind::Usage, format!("`{field}` cannot say which slice or group a sample is in"))
