@@ -4,6 +4,7 @@
 //! mistake. Adapters made elsewhere lack it; for them the shapes must fit.
 
 use crate::config::Config;
+use crate::disk::{Content, Tensor, write_directory};
 use crate::lora::{Lora, LoraConfig, MAX_RANK, Module, Place};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -61,40 +62,22 @@ pub fn tensors<'a>(lora: &'a Lora, values: &'a [f32]) -> Vec<(String, [usize; 2]
     lora.places().iter().flat_map(of).collect()
 }
 
-/// The bytes of a safetensors file with f32 tensors, in a fixed order.
-///
-/// # Errors
-/// When the library refuses a tensor.
-pub fn to_safetensors(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(.., values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let refused = |e: safetensors::SafeTensorError| {
-        Error::new(Kind::Model, "cannot write safetensors").found(e.to_string())
-    };
-    let mut views = Vec::with_capacity(tensors.len());
-    for ((name, shape, _), bytes) in tensors.iter().zip(&bytes) {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(refused)?));
-    }
-    let format = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize(views, Some(format)).map_err(refused)
-}
-
 /// Writes an adapter as a new directory: all files under a temporary name first, then one rename.
 ///
 /// # Errors
 /// When the directory exists, or the disk does not take it.
 pub fn write(lora: &Lora, origin: &Origin, directory: &Path) -> Result<()> {
-    let named = tensors(lora, &lora.values);
-    let named: Vec<_> =
-        named.into_iter().map(|(name, shape, values)| (name, shape.to_vec(), values)).collect();
-    let text = |value: &Value| format!("{value:#}\n").into_bytes();
+    let tensor =
+        |(name, shape, values): (String, [usize; 2], _)| (name, Tensor { shape: shape.into(), values });
+    let weights = tensors(lora, &lora.values).into_iter().map(tensor).collect();
+    let text = |value: &Value| Content::Bytes(format!("{value:#}\n").into_bytes());
     let origin_value = serde_json::to_value(origin).map_err(|e| Error::new(Kind::Model, e.to_string()))?;
     let files = [
         (CONFIG, text(&peft_config(lora.config(), &origin.base))),
-        (WEIGHTS, to_safetensors(&named)?),
+        (WEIGHTS, Content::Tensors(weights)),
         (ORIGIN, text(&origin_value)),
     ];
-    crate::disk::write_directory(directory, &files)
+    write_directory(directory, &files)
 }
 
 fn peft_config(config: &LoraConfig, base: &str) -> Value {

@@ -5,7 +5,8 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use underdog_eval::{Error, Kind, Result};
-use underdog_model::{adapter, disk};
+use underdog_model::adapter;
+use underdog_model::disk::{self, Content, Tensor};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -68,11 +69,11 @@ pub fn exist(root: &Path) -> Result<bool> {
 /// What the file system says; earlier checkpoints are untouched then.
 pub fn write(root: &Path, state: &State, values: &[f32], optimiser: &AdamW) -> Result<PathBuf> {
     let path = folder(root, state.step);
-    let shape = vec![values.len()];
-    let tensors = [("values", values), ("first", &optimiser.first[..]), ("second", &optimiser.second[..])];
-    let tensors: Vec<_> = tensors.into_iter().map(|(n, v)| (n.to_string(), shape.clone(), v)).collect();
+    let tensors = [("values", values), ("first", &optimiser.first), ("second", &optimiser.second)];
+    let tensors = tensors.map(|(name, values)| (name.into(), Tensor { shape: vec![values.len()], values }));
     let json = serde_json::to_vec_pretty(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
-    disk::write_directory(&path, &[(STATE, json), (TENSORS, adapter::to_safetensors(&tensors)?)])?;
+    let files = [(STATE, Content::Bytes(json)), (TENSORS, Content::Tensors(tensors.into()))];
+    disk::write_directory(&path, &files)?;
     let all = steps(root)?;
     for old in &all[..all.len().saturating_sub(KEPT)] {
         // A checkpoint that cannot be removed costs disk space and nothing else.

@@ -2,7 +2,8 @@
 //! blocks and the packed adapter are used again. What is left grows with the number of rows, not with their width: the forest, the
 //! plan of attention, lists of rows and of tasks.
 //!
-//! In f32 the products belong to a library with memory of its own, so this is about bf16 on tiles.
+//! In f32 the products belong to a library with memory of its own, so this is about bf16 on tiles, and about weights in blocks
+//! that become such tiles.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -54,14 +55,16 @@ fn a_step_after_the_first_allocates_no_activations() {
     }
     let path = common::weights("smollm2-135m-instruct").unwrap_or_else(|| golden("models/tiny-llama"));
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let model = Transformer::load(&checkpoint, Precision::Bf16).unwrap();
-    let layers = model.config().layers.len();
-    for memory in [1 << 30, 60 << 20] {
+    let steps = [(Precision::Bf16, 1 << 30), (Precision::Bf16, 60 << 20), (Precision::Native, 1 << 30)];
+    for (precision, memory) in steps {
+        let model = Transformer::load(&checkpoint, precision).unwrap();
+        let layers = model.config().layers.len();
         let (bytes, tokens) = third_step(&model, memory);
         // Lists of rows take a few dozen bytes for each row and head in a layer's attentions, tasks some kilobytes. One array of
         // activations a layer would be four times the bound.
         let bound = layers * (tokens * 600 + 100_000) + tokens * 2_000;
-        println!("{tokens} tokens, {layers} layers: {bytes} bytes, at most {bound}");
-        assert!(bytes < bound as u64, "{tokens} tokens in {layers} layers: {bytes} bytes, not {bound}");
+        let what = format!("{}, {tokens} tokens, {layers} layers", precision.name());
+        println!("{what}: {bytes} bytes, at most {bound}");
+        assert!(bytes < bound as u64, "{what}: {bytes} bytes, not {bound}");
     }
 }

@@ -25,6 +25,8 @@ struct Findings {
     amx_bf16: bool,
     f32_gflop_per_s: f64,
     bf16_gflop_per_s: f64,
+    /// Of 8-bit integers, with weights in blocks.
+    int8_gop_per_s: f64,
     read_gb_per_s_one_thread: f64,
     read_gb_per_s: f64,
     /// The same from a buffer of the size of a small model, which large caches hold.
@@ -43,6 +45,7 @@ pub fn run(output: &Output) -> Result<()> {
         amx_bf16: tiles::amx_available(),
         f32_gflop_per_s: ceilings::f32_product(TIME) / 1e9,
         bf16_gflop_per_s: ceilings::bf16_product(&pool, TIME) / 1e9,
+        int8_gop_per_s: ceilings::integer_product(&pool, TIME) / 1e9,
         read_gb_per_s_one_thread: rate(&Pool::new(1), BYTES),
         read_gb_per_s: rate(&pool, BYTES),
         read_gb_per_s_from_100_mb: rate(&pool, 100_000_000),
@@ -58,7 +61,8 @@ fn text(found: &Findings) -> String {
     };
     format!(
         "{}\n  threads            {}\n  vectors            {}\n  quantised weights  {}\n  f32 products       {:.0} \
-         GFLOP/s\n  bf16 products      {:.0} GFLOP/s {bf16}, packed factors in cache\n  memory, 1 thread   {:.1} GB/s\n  memory             {:.1} GB/s\n  \
+         GFLOP/s\n  bf16 products      {:.0} GFLOP/s {bf16}, packed factors in cache\n  8-bit products     {:.0} GOP/s, weights in blocks in \
+         cache\n  memory, 1 thread   {:.1} GB/s\n  memory             {:.1} GB/s\n  \
          memory, 100 MB     {:.1} GB/s (a large cache may serve it)",
         found.machine,
         found.threads,
@@ -66,6 +70,7 @@ fn text(found: &Findings) -> String {
         found.quantised_path,
         found.f32_gflop_per_s,
         found.bf16_gflop_per_s,
+        found.int8_gop_per_s,
         found.read_gb_per_s_one_thread,
         found.read_gb_per_s,
         found.read_gb_per_s_from_100_mb,

@@ -8,7 +8,7 @@ use underdog_tensor::cross_entropy::{self, Head, Piece, argmax};
 use underdog_tensor::matmul::{Into, Mat, MatMut, Threads, matmul};
 use underdog_tensor::pool::Team;
 use underdog_tensor::quantised::{self, Product, activation::Rounded, panels};
-use underdog_tensor::tiles::{self, Packed};
+use underdog_tensor::tiles;
 
 /// Rows whose logits are in memory at once, about, where only the best token is wanted.
 const BEST_ROWS: usize = 64;
@@ -84,21 +84,19 @@ impl Head for Linear {
                 }
                 Piece { forward: (Factor::Bf16(packed), range.start), backward: backward.factor() }
             }
-            Weight::Blocks { matrix, .. } => {
-                values.resize(rows * width, 0.0);
-                matrix.rows(range, values);
-                let format = Head::format(self);
-                *forward = Right::of_transposed(format, std::mem::take(values), width, rows, 1.0);
-                *backward = match &*forward {
-                    Right::F32 { values, .. } => Right::plain(format, values, rows, width, 1.0),
-                    Right::Bf16(packed) => {
-                        let mut back = Packed::default();
-                        packed.transpose_into(0..rows, &mut back, Threads::One);
-                        Right::Bf16(back)
-                    }
-                };
-                Piece { forward: (forward.factor(), 0), backward: backward.factor() }
-            }
+            Weight::Blocks { matrix, .. } => match (forward, backward) {
+                (Right::Bf16(forward), Right::Bf16(backward)) => {
+                    matrix.tiles(range, forward, Threads::One);
+                    forward.transpose_into(0..rows, backward, Threads::One);
+                    Piece { forward: (Factor::Bf16(forward), 0), backward: Factor::Bf16(backward) }
+                }
+                _ => {
+                    values.resize(rows * width, 0.0);
+                    matrix.rows(range, values);
+                    let values = Mat::new(values, rows, width);
+                    Piece { forward: (Factor::F32(values.t()), 0), backward: Factor::F32(values) }
+                }
+            },
         }
     }
 

@@ -208,12 +208,8 @@ impl Linear {
             }
             Weight::F32(_) => unreachable!("the weights of layers are turned"),
             Weight::Blocks { matrix, .. } => {
-                let mut values = vec![0.0; self.input * self.output];
-                let rows = quantised::GROUP * 4;
-                values.par_chunks_mut(rows * self.input).enumerate().for_each(|(part, to)| {
-                    matrix.rows(part * rows..part * rows + to.len() / self.input, to);
-                });
-                values
+                self.unpack_blocks(matrix, format, way, to);
+                return true;
             }
         };
         *to = match way {
@@ -221,6 +217,23 @@ impl Linear {
             Way::Backward => Right::plain(format, &values, self.output, self.input, 1.0),
         };
         true
+    }
+
+    /// Blocks of the file into what they mean, in the memory that `to` has already.
+    fn unpack_blocks(&self, matrix: &Matrix, format: Format, way: Way, to: &mut Right) {
+        if to.format() != format {
+            *to = Right::new(format);
+        }
+        match to {
+            Right::Bf16(packed) if way == Way::Forward => matrix.tiles(0..self.output, packed, Threads::All),
+            Right::Bf16(packed) => matrix.transposed_tiles(packed, Threads::All),
+            Right::F32 { values, k, n, transposed } => {
+                *transposed = way == Way::Forward;
+                (*k, *n) = if *transposed { self.shape() } else { (self.output, self.input) };
+                values.resize(self.input * self.output, 0.0);
+                matrix.rows_in_parallel(0..self.output, values);
+            }
+        }
     }
 
     /// Row `index` of the weight, `[input]`: the embedding of a token, where the head is the embedding too. As the file means

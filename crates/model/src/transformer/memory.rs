@@ -14,8 +14,6 @@ use underdog_tensor::cross_entropy;
 const NARROW: usize = 10;
 /// See [`NARROW`].
 const WIDE: usize = 5;
-/// What the allocator keeps of matrices that come and go; measured with weights in blocks.
-const KEPT_BY_ALLOCATOR: usize = 64 << 20;
 
 /// Which rows a step computes at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,21 +79,19 @@ impl Transformer {
         4 * (head + work) + cross_entropy::scratch_bytes(c.width) + self.unpacked_bytes()
     }
 
-    /// What weights take for a moment: a layer of them unpacked or transposed, and where they lie in blocks one matrix on its way.
+    /// What weights take for a moment: a layer of them transposed, and where they lie in blocks unpacked both ways.
     fn unpacked_bytes(&self) -> usize {
         let values = |l: &LayerWeights, m| {
             let (input, output) = l.linear(m).shape();
             input * output
         };
         let all = |l| Module::ALL.iter().map(|&m| values(l, m)).sum::<usize>();
-        let largest = |l| Module::ALL.iter().map(|&m| values(l, m)).max().unwrap_or(0);
         let layer = self.layers.iter().map(all).max().unwrap_or(0);
-        let matrix = self.layers.iter().map(largest).max().unwrap_or(0);
         match (self.precision, self.precision.format()) {
             (Precision::F32, _) => 4 * layer,
             (Precision::Bf16, _) => 2 * layer,
-            (Precision::Native, Format::F32) => 8 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
-            (Precision::Native, Format::Bf16) => 4 * layer + 8 * matrix + KEPT_BY_ALLOCATOR,
+            (Precision::Native, Format::F32) => 8 * layer,
+            (Precision::Native, Format::Bf16) => 4 * layer,
         }
     }
 }

@@ -150,6 +150,14 @@ impl Right {
         }
     }
 
+    /// How its values are kept.
+    pub fn format(&self) -> Format {
+        match self {
+            Right::F32 { .. } => Format::F32,
+            Right::Bf16(_) => Format::Bf16,
+        }
+    }
+
     /// `factor · b`, with `b [k, n]` row-major.
     pub fn plain(format: Format, b: &[f32], k: usize, n: usize, factor: f32) -> Self {
         let mut right = Right::new(format);

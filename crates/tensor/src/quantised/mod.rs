@@ -16,7 +16,9 @@ mod kernel;
 mod pack;
 pub mod panels;
 
+use crate::matmul::Threads;
 use crate::pool::{Team, share};
+use crate::tiles::Packed;
 use activation::Rounded;
 pub use kernel::Path;
 use std::ops::Range;
@@ -161,6 +163,20 @@ impl Matrix {
     /// When the range is not inside the matrix or `out` has another size.
     pub fn rows(&self, range: Range<usize>, out: &mut [f32]) {
         dequantise::rows(self, range, out);
+    }
+
+    /// Rows `range`, which begin at a multiple of 16, as the right factor Wᵀ `[columns, range.len()]` in bf16: what is in
+    /// [`Matrix::rows`], rounded. `to` keeps its memory.
+    ///
+    /// # Panics
+    /// When the range is not inside the matrix or begins elsewhere.
+    pub fn tiles(&self, range: Range<usize>, to: &mut Packed, threads: Threads) {
+        dequantise::tiles(self, range, to, threads);
+    }
+
+    /// The whole matrix as the right factor W `[rows, columns]` in bf16, for gradients. `to` keeps its memory.
+    pub fn transposed_tiles(&self, to: &mut Packed, threads: Threads) {
+        dequantise::transposed_tiles(self, to, threads);
     }
 }
 

@@ -9,19 +9,17 @@ use rayon::prelude::*;
 /// Values of a panel at most: 4 MiB in f32.
 const PANEL: usize = 1 << 20;
 
-/// The panels of a matrix: `f(first row, rows, values)`, the values `[rows, columns]`.
-fn panels(m: &Matrix, mut f: impl FnMut(usize, usize, &[f32])) {
-    let (rows, columns) = m.shape();
-    let height = (PANEL / columns).next_multiple_of(GROUP).min(rows);
-    let mut scratch = vec![0.0; height * columns];
-    for first in (0..rows).step_by(height.max(1)) {
-        let count = height.min(rows - first);
-        let panel = &mut scratch[..count * columns];
-        panel.par_chunks_mut(GROUP * columns).enumerate().for_each(|(group, out)| {
-            let start = first + group * GROUP;
-            m.rows(start..start + out.len() / columns, out);
+impl Matrix {
+    /// Rows `range`, which begin at a multiple of 16, in f32, on all threads.
+    ///
+    /// # Panics
+    /// When the range is not inside the matrix, or `out` has another size.
+    pub fn rows_in_parallel(&self, range: std::ops::Range<usize>, out: &mut [f32]) {
+        assert!(range.start.is_multiple_of(GROUP) && out.len() == range.len() * self.columns);
+        out.par_chunks_mut(GROUP * self.columns).enumerate().for_each(|(group, out)| {
+            let start = range.start + group * GROUP;
+            self.rows(start..start + out.len() / self.columns, out);
         });
-        f(first, count, panel);
     }
 }
 
@@ -34,20 +32,26 @@ pub fn product(m: &Matrix, x: &[f32], y: &mut [f32]) {
     let rows = x.len() / input;
     assert_eq!((rows * input, rows * output), (x.len(), y.len()), "quantised product of many rows");
     let x = Mat::new(x, rows, input);
-    let mut part = Vec::new();
-    panels(m, |first, count, panel| {
-        let panel = Mat::new(panel, count, input);
+    let height = (PANEL / input).next_multiple_of(GROUP).min(output);
+    let (mut values, mut packed, mut part) = (Vec::new(), Packed::default(), Vec::new());
+    for first in (0..output).step_by(height.max(1)) {
+        let panel = first..output.min(first + height);
         if !tiles::accelerated() {
-            let y = MatMut::strided(&mut y[first..], rows, count, output);
-            matmul(y, Into::Set, 1.0, x, panel.t(), Threads::All);
-        } else if count == output {
-            tiles::matmul(y, Into::Set, x, &Packed::pack(panel.t()));
-        } else {
-            part.resize(rows * count, 0.0);
-            tiles::matmul(&mut part, Into::Set, x, &Packed::pack(panel.t()));
-            for (y, part) in y.chunks_exact_mut(output).zip(part.chunks_exact(count)) {
-                y[first..first + count].copy_from_slice(part);
-            }
+            values.resize(panel.len() * input, 0.0);
+            m.rows_in_parallel(panel.clone(), &mut values);
+            let y = MatMut::strided(&mut y[first..], rows, panel.len(), output);
+            matmul(y, Into::Set, 1.0, x, Mat::new(&values, panel.len(), input).t(), Threads::All);
+            continue;
         }
-    });
+        m.tiles(panel.clone(), &mut packed, Threads::All);
+        if panel.len() == output {
+            tiles::matmul(y, Into::Set, x, &packed);
+            continue;
+        }
+        part.resize(rows * panel.len(), 0.0);
+        tiles::matmul(&mut part, Into::Set, x, &packed);
+        for (y, part) in y.chunks_exact_mut(output).zip(part.chunks_exact(panel.len())) {
+            y[panel.clone()].copy_from_slice(part);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::cpu::Level;
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use crate::pool::Pool;
+use crate::tiles::{self, Packed};
 use underdog_testkit::{hashed_values, relative_error};
 
 const FORMATS: [Format; 8] = [
@@ -166,6 +167,41 @@ fn many_rows_forward_and_backward_follow_the_dequantised_product() {
     panels::product(&weight, &x, &mut y);
     let bound = if crate::tiles::accelerated() { 6e-3 } else { 1e-5 };
     assert!(relative_error(&y, &want) < bound, "{}", relative_error(&y, &want));
+}
+
+#[test]
+fn tiles_are_the_rows_rounded_either_way_round() {
+    // 37 and 48 rows end in a group that is not whole and in half a tile's depth.
+    for (format, rows) in FORMATS.into_iter().flat_map(|format| [(format, 37), (format, 48), (format, 64)]) {
+        let columns = 512;
+        let weight = Matrix::new(format, &blocks(format, rows, columns), rows, columns).unwrap();
+        let mut plain = vec![0.0; rows * columns];
+        weight.rows_in_parallel(0..rows, &mut plain);
+        let same = |found: &Packed, want: Mat<'_>| {
+            let (want, (k, n)) = (Packed::pack(want), want.shape());
+            assert_eq!(found.shape(), (k, n), "{format:?}");
+            let bits = |packed: &Packed| -> Vec<u32> {
+                (0..k * n).map(|i| packed.get(i / n, i % n).to_bits()).collect()
+            };
+            assert!(bits(found) == bits(&want), "{format:?}, {rows} rows");
+            let ones = vec![1.0; 3 * k];
+            let product = |b: &Packed| {
+                let mut y = vec![f32::NAN; 3 * n];
+                tiles::matmul(&mut y, Into::Set, Mat::new(&ones, 3, k), b);
+                y
+            };
+            assert_eq!(product(found), product(&want), "padding is zero in both: {format:?}, {rows} rows");
+        };
+        // The memory has other values from before.
+        let used = || Packed::pack(Mat::new(&vec![7.0; 600 * 80], 600, 80));
+        let (mut forward, mut part, mut backward) = (used(), used(), used());
+        weight.tiles(0..rows, &mut forward, Threads::All);
+        weight.tiles(16..rows, &mut part, Threads::One);
+        weight.transposed_tiles(&mut backward, Threads::All);
+        same(&forward, Mat::new(&plain, rows, columns).t());
+        same(&part, Mat::new(&plain[16 * columns..], rows - 16, columns).t());
+        same(&backward, Mat::new(&plain, rows, columns));
+    }
 }
 
 #[test]

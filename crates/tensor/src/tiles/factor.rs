@@ -111,6 +111,46 @@ impl Packed {
         });
     }
 
+    /// Makes this `[k, n]` of the tiles that `tile(column, depth, to)` writes whole: 16 columns from `16 · column` on, 32
+    /// rows from `32 · depth` on, and zeros where they are past the end.
+    pub(crate) fn fill(
+        &mut self,
+        k: usize,
+        n: usize,
+        threads: Threads,
+        tile: impl Fn(usize, usize, &mut [u16; TILE]) + Sync,
+    ) {
+        self.reset(k, n);
+        let size = self.depth() * TILE;
+        let fill = |column: usize, tiles: &mut [u16]| {
+            tiles.as_chunks_mut().0.iter_mut().enumerate().for_each(|(depth, to)| tile(column, depth, to));
+        };
+        each_part(&mut self.data, size, threads, fill);
+    }
+
+    /// Makes this `[k, n]`, n a multiple of 32, of the tiles of its transpose, which `tile` gives as for [`Packed::fill`].
+    pub(crate) fn fill_transposed(
+        &mut self,
+        k: usize,
+        n: usize,
+        threads: Threads,
+        tile: impl Fn(usize, usize, &mut [u16; TILE]) + Sync,
+    ) {
+        assert!(n.is_multiple_of(DEPTH), "tiles: {n} columns of a transpose");
+        self.reset(k, n);
+        let (depth, columns) = (self.depth(), k.div_ceil(16));
+        let fill = |row: usize, to: &mut [u16]| {
+            for line in 0..depth {
+                let mut from = [[0; TILE]; 2];
+                for (column, from) in (2 * line..columns).zip(&mut from) {
+                    tile(column, row, from);
+                }
+                put_transposed(to, line, depth, [&from[0], &from[1]]);
+            }
+        };
+        each_part(&mut self.data, 2 * depth * TILE, threads, fill);
+    }
+
     /// Makes room for `[k, n]`, all zero in the last rows and columns, where padding may be.
     pub fn reset(&mut self, k: usize, n: usize) {
         (self.k, self.n) = (k, n);
@@ -156,21 +196,12 @@ impl Packed {
         assert!(columns.start.is_multiple_of(BLOCK) && (end.is_multiple_of(BLOCK) || end == self.n));
         to.reset(columns.len(), self.k);
         let size = 2 * to.depth() * TILE;
-        match threads {
-            Threads::One => {
-                to.data.chunks_mut(size).enumerate().for_each(|(i, to)| self.transpose_row(i, &columns, to));
-            }
-            Threads::All => {
-                let each = to.data.par_chunks_mut(size).with_min_len(2).enumerate();
-                each.for_each(|(i, to)| self.transpose_row(i, &columns, to));
-            }
-        }
+        each_part(&mut to.data, size, threads, |row, to| self.transpose_row(row, &columns, to));
     }
 
     /// Tiles of the transpose's columns from `32 · row` on: two columns of tiles, or one where the other is past the end.
     fn transpose_row(&self, row: usize, columns: &std::ops::Range<usize>, to: &mut [u16]) {
         let (depth, to_depth) = (self.depth(), columns.len().div_ceil(DEPTH));
-        let mut spare = [[0; TILE]; 2];
         for line in 0..to_depth {
             let first = columns.start / 16 + 2 * line;
             let tile = |column: usize| {
@@ -181,14 +212,7 @@ impl Packed {
             };
             let zeros = [0; TILE];
             let from = [first, first + 1].map(|column| tile(column).unwrap_or(&zeros));
-            let (low, high) = spare.split_at_mut(1);
-            transpose_tiles([&mut low[0], &mut high[0]], from);
-            for (half, tile) in spare.iter().enumerate() {
-                let at = (half * to_depth + line) * TILE;
-                if let Some(to) = to.get_mut(at..at + TILE) {
-                    to.copy_from_slice(tile);
-                }
-            }
+            put_transposed(to, line, to_depth, from);
         }
     }
 
@@ -216,6 +240,29 @@ impl Packed {
 
     pub(super) fn depth(&self) -> usize {
         self.k.div_ceil(DEPTH)
+    }
+}
+
+/// `put(i, part)` for every part of `size` values, on as many threads.
+fn each_part(data: &mut [u16], size: usize, threads: Threads, put: impl Fn(usize, &mut [u16]) + Sync) {
+    match threads {
+        Threads::One => data.chunks_mut(size).enumerate().for_each(|(i, part)| put(i, part)),
+        Threads::All => {
+            data.par_chunks_mut(size).with_min_len(2).enumerate().for_each(|(i, part)| put(i, part));
+        }
+    }
+}
+
+/// Puts the transpose of two tiles that lie side by side at depth `line` of two columns of tiles, or of one where the other
+/// is past the end.
+fn put_transposed(to: &mut [u16], line: usize, depth: usize, from: [&[u16; TILE]; 2]) {
+    let [mut low, mut high] = [[0; TILE]; 2];
+    transpose_tiles([&mut low, &mut high], from);
+    for (half, tile) in [low, high].iter().enumerate() {
+        let at = (half * depth + line) * TILE;
+        if let Some(to) = to.get_mut(at..at + TILE) {
+            to.copy_from_slice(tile);
+        }
     }
 }
 

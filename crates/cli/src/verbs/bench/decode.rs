@@ -38,7 +38,7 @@ struct Measured {
     prompt_gflop_per_s: f64,
     /// Of the products of many rows on this machine.
     ceiling_gflop_per_s: f64,
-    /// The first over the second; weights that are multiplied as 8-bit integers may pass 1.
+    /// The first over the second.
     share_of_arithmetic: f64,
     /// What decoding a token reads: weights, and keys and values at the middle of the stretch.
     bytes_per_token: usize,
@@ -97,7 +97,7 @@ pub fn run(arguments: &BenchDecodeArguments, environment: &Environment, output: 
     let of_rounds = |number: &dyn Fn(&Round) -> f64| median(rounds.iter().map(number).collect());
     let prompt_tokens_per_s = of_rounds(&|round| round.prompt_tokens_per_s);
     let gflop = 2.0 * model.transformer.weights_per_token().0 as f64 * prompt_tokens_per_s / 1e9;
-    let ceiling = product_ceiling(&model) / 1e9;
+    let ceiling = product_ceiling(&model, PROMPT) / 1e9;
     let share =
         |round: &Round| bytes_per_token as f64 * round.decode_tokens_per_s / 1e9 / round.read_gb_per_s;
     let measured = Measured {

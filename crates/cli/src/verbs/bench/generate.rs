@@ -32,8 +32,8 @@ struct Measured {
     prompt_tokens_computed: usize,
     /// Arithmetic of the products with weights, without attention, in 10⁹ operations a second.
     gflop_per_s: f64,
-    /// The machine's ceiling in the same number format, measured in this run: in bf16 of packed factors in cache, in f32 of a
-    /// square product.
+    /// The machine's ceiling in the same number format, measured in this run: in f32 of a square product, else of factors that
+    /// lie in the cache ready to be multiplied.
     ceiling_gflop_per_s: f64,
     share_of_arithmetic: f64,
     kv_bytes_per_token: usize,
@@ -138,7 +138,7 @@ fn measured(
     // Every new token is chosen by the head; the first one comes from a prompt token, the last one is not read again.
     let read = done.computed + done.new_tokens - prompts.len();
     let gflop = 2.0 * (layers as f64 * read as f64 + head as f64 * done.new_tokens as f64) / 1e9;
-    let ceiling = product_ceiling(model) / 1e9;
+    let ceiling = product_ceiling(model, settings.limits.rows) / 1e9;
     let cache = transformer.cache(1, settings.cache);
     Measured {
         setup: Setup::of(&arguments.model, model, cache.format()),

@@ -1,7 +1,7 @@
 //! `underdog bench long`: one very long prompt and some new tokens, with the rate of each stretch of the prompt, so that it
 //! shows how the cost of a token grows.
 
-use super::Setup;
+use super::{Setup, product_ceiling};
 use crate::arguments::BenchLongArguments;
 use crate::environment::{Environment, peak_memory_mib, reset_peak_memory};
 use crate::output::Output;
@@ -42,6 +42,11 @@ struct Measured {
     decode_seconds: f64,
     seconds: f64,
     prompt: Vec<Stretch>,
+    /// Arithmetic of the prompt's products with weights, without attention, in 10⁹ operations a second.
+    prompt_gflop_per_s: f64,
+    /// The machine's ceiling of such products, measured in this run.
+    ceiling_gflop_per_s: f64,
+    share_of_arithmetic: f64,
     decode_tokens_per_s: f64,
     kv_bytes_per_token: usize,
     /// Of the whole process, the loading of the model among it; `None` where the platform does not tell.
@@ -67,6 +72,9 @@ pub fn run(arguments: &BenchLongArguments, environment: &Environment, output: &O
     let times = times(&model, &tokens, arguments, &mut cache, environment)?;
     let running = peak_memory_mib();
     let prompt_seconds = times.prompt.last().map_or(0.0, |mark| mark.seconds);
+    let weights = model.transformer.weights_per_token().0;
+    let gflop = 2.0 * weights as f64 * tokens.len() as f64 / prompt_seconds / 1e9;
+    let ceiling = product_ceiling(&model, arguments.chunk) / 1e9;
     let measured = Measured {
         setup: Setup::of(&arguments.model, &model, cache.format()),
         prompt_tokens: tokens.len(),
@@ -76,6 +84,9 @@ pub fn run(arguments: &BenchLongArguments, environment: &Environment, output: &O
         decode_seconds: times.decode,
         seconds: prompt_seconds + times.decode,
         prompt: stretches(&times.prompt),
+        prompt_gflop_per_s: gflop,
+        ceiling_gflop_per_s: ceiling,
+        share_of_arithmetic: gflop / ceiling,
         decode_tokens_per_s: arguments.new_tokens as f64 / times.decode,
         kv_bytes_per_token: cache.bytes_per_slot(),
         peak_rss_mib: running.max(loading),
@@ -92,10 +103,13 @@ pub fn run(arguments: &BenchLongArguments, environment: &Environment, output: &O
             }
         };
         format!(
-            "prompt  {} tokens in {:.1} s\n{}decode  {} tokens in {:.1} s, {:.1} tokens/s\nmemory  {peak}, {} bytes of keys and \
+            "prompt  {} tokens in {:.1} s, {:.0} GFLOP/s without attention, {:.0} % of the ceiling ({:.0})\n{}decode  {} tokens in {:.1} s, {:.1} tokens/s\nmemory  {peak}, {} bytes of keys and \
              values a token",
             measured.prompt_tokens,
             measured.prompt_seconds,
+            measured.prompt_gflop_per_s,
+            100.0 * measured.share_of_arithmetic,
+            measured.ceiling_gflop_per_s,
             measured.prompt.iter().map(line).collect::<String>(),
             measured.new_tokens,
             measured.decode_seconds,

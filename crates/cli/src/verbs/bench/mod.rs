@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::time::Duration;
 use underdog_eval::Result;
 use underdog_model::language_model::LanguageModel;
+use underdog_model::linear::{Precision, meets_blocks};
 use underdog_tensor::block::Format;
 use underdog_tensor::cached::CacheFormat;
 use underdog_tensor::ceilings;
@@ -39,12 +40,15 @@ impl Setup {
     }
 }
 
-/// Operations a second of the products that many rows take, as far as this machine can go; of weights in blocks those of the
-/// format that rows come in.
-fn product_ceiling(model: &LanguageModel) -> f64 {
-    let time = Duration::from_millis(400);
+/// Operations a second of the products that `rows` rows take, as far as this machine can go: of weights in blocks in 8-bit
+/// integers where rows meet them so, else in the format that rows come in.
+fn product_ceiling(model: &LanguageModel, rows: usize) -> f64 {
+    let (time, pool) = (Duration::from_millis(400), Pool::new(rayon::current_num_threads()));
     match model.precision().format() {
-        Format::Bf16 => ceilings::bf16_product(&Pool::new(rayon::current_num_threads()), time),
+        _ if model.precision() == Precision::Native && meets_blocks(rows) => {
+            ceilings::integer_product(&pool, time)
+        }
+        Format::Bf16 => ceilings::bf16_product(&pool, time),
         Format::F32 => ceilings::f32_product(time),
     }
 }
