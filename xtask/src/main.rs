@@ -26,8 +26,9 @@ cargo xtask reference --run PYTHON [--weights FOLDER]
 cargo xtask results               writes docs/results.md from the summaries in bench/results; --check only compares
 cargo xtask results --run [--underdog PATH] [--only TASK] [--model NAME]
                                   first measures what bench/results.toml lists and bench/results lacks: hours
-cargo xtask bench [NAME...] [--python PYTHON] [--repeats N]
-                                  measures matmul, train, decode, growth and loss, and keeps raw results in bench/runs
+cargo xtask bench [NAME...] [--python PYTHON] [--peers FOLDER] [--long-text FILE] [--repeats N]
+                                  measures matmul, train, decode, growth, loss and marks, and keeps raw results in bench/runs;
+                                  matmul and marks in turns with PyTorch and the peers, where PYTHON and their scripts are named
 cargo xtask generate [--check]    makes the parts of documents that follow from kept results; --check only compares";
 
 fn main() -> ExitCode {

@@ -9,6 +9,8 @@ use std::process::Command;
 
 /// Rows of a training step.
 const BATCH: usize = 16;
+/// Rows of all series but that of rows: a step that warms up and three that are timed.
+const ROWS: usize = 4 * BATCH;
 /// The prompt of all series but that of prompts, in words.
 const PROMPT: usize = 256;
 
@@ -28,13 +30,13 @@ fn points() -> Vec<Point> {
         points.push(point("rows", rows as f64, shape(rows, 64, 0.5)));
     }
     for prompt in [64, 128, 256] {
-        points.push(point("prompt", prompt as f64, shape(2 * BATCH, prompt, 0.0)));
+        points.push(point("prompt", prompt as f64, shape(ROWS, prompt, 0.0)));
     }
     for shared in [0.0, 0.5, 0.8, 0.95] {
-        points.push(point("shared", shared, shape(2 * BATCH, PROMPT, shared)));
+        points.push(point("shared", shared, shape(ROWS, PROMPT, shared)));
     }
     for threads in [1, 2] {
-        let shape = shape(2 * BATCH, PROMPT, 0.5);
+        let shape = shape(ROWS, PROMPT, 0.5);
         points.push(Point { series: "threads", x: threads as f64, shape, threads: Some(threads) });
     }
     points
@@ -72,11 +74,12 @@ fn both(bench: &Bench, point: &Point) -> Result<(Value, Value), String> {
     let threads = point.threads.map(|n| n.to_string());
     let more: Vec<&str> = threads.iter().flat_map(|n| ["--threads", n.as_str()]).collect();
     let set = [format!("batch={BATCH}"), "epochs=1".to_string()];
-    let run = training(bench, &task, &set, &more)?;
+    let run = training(bench, MODEL, &task, &set, &more)?;
     let total: f64 = run.seconds.iter().sum();
     // All of a run where its length is what grows; else without the first step, which warms up.
     let rate = if point.series == "rows" { point.shape.rows as f64 / total } else { run.rows_per_s(BATCH) };
     let train = json!({"rows_per_s": rate, "total_seconds": total, "seconds": run.seconds,
+        "share_of_arithmetic": run.share(&bench.ceiling),
         "flat_tokens": run.summary["flat_tokens"], "tree_tokens": run.summary["tree_tokens"],
         "peak_rss_mib": run.summary["peak_rss_mib"]});
     let out = bench.scratch.join("eval");

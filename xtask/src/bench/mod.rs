@@ -1,10 +1,11 @@
-//! `cargo xtask bench [NAME...] [--python PYTHON] [--repeats N]`: builds and runs the benchmark programs and keeps what they measured in
+//! `cargo xtask bench [NAME...] [--python PYTHON] [--peers FOLDER] [--repeats N]`: builds and runs the benchmark programs and keeps what they measured in
 //! `bench/runs/<date>-<cpu>/NAME.json`, every timing of it, with machine, commit and settings.
 //!
 //! What a program measures is its own business (`programs`, `growth`); what the documents say of it is made by `generate`.
 
 mod growth;
 pub mod machine;
+mod marks;
 mod programs;
 mod tasks;
 
@@ -24,41 +25,96 @@ pub struct Bench {
     pub underdog: PathBuf,
     /// For peers, where one is named.
     pub python: Option<String>,
-    /// Times that each point of growth is measured.
+    /// Their scripts, where the folder is named.
+    pub peers: Option<PathBuf>,
+    /// Times that each point of growth is measured, and rounds of the marks.
     pub repeats: usize,
+    /// Rows whose inputs are joined to a long text.
+    pub long_text: PathBuf,
+    /// What training is held against.
+    pub ceiling: Ceiling,
     /// A folder for tasks and runs, removed at the end.
     pub scratch: PathBuf,
+}
+
+/// What this machine can do, and what a token of [`programs::MODEL`] takes.
+pub struct Ceiling {
+    /// Of products in bf16, in 10⁹ operations a second, as `underdog doctor` has it.
+    pub gflop_per_s: f64,
+    /// Weights that a token passes in the layers.
+    pub weights: f64,
+}
+
+impl Ceiling {
+    fn measure(underdog: &Path) -> Result<Self, String> {
+        let doctor = object(Command::new(underdog).args(["doctor", "--json"]))?;
+        let model = object(Command::new(underdog).args(["models", "inspect", programs::MODEL, "--json"]))?;
+        let number = |object: &Value, key: &str| object[key].as_f64().ok_or(format!("no number `{key}`"));
+        let embedding = number(&model, "width")? * number(&model, "vocab")?;
+        Ok(Ceiling {
+            gflop_per_s: number(&doctor, "bf16_gflop_per_s")?,
+            weights: number(&model, "parameters")? - embedding,
+        })
+    }
+}
+
+/// What the command line says.
+struct Options<'a> {
+    names: Vec<&'a str>,
+    python: Option<String>,
+    peers: Option<PathBuf>,
+    long_text: PathBuf,
+    repeats: usize,
+}
+
+impl<'a> Options<'a> {
+    fn parse(root: &Path, words: &[&'a str]) -> Result<Self, String> {
+        let long_text = root.join("tasks/clinic-notes/train.jsonl");
+        let mut options = Options { names: Vec::new(), python: None, peers: None, long_text, repeats: 1 };
+        let mut rest = words.iter();
+        while let Some(&word) = rest.next() {
+            let mut value =
+                || rest.next().map(|word| word.to_string()).ok_or(format!("{word} needs a value"));
+            match word {
+                "--python" => options.python = Some(value()?),
+                "--peers" => options.peers = Some(value()?.into()),
+                "--long-text" => options.long_text = value()?.into(),
+                "--repeats" => {
+                    let number = value()?.parse().ok().filter(|&n| n > 0);
+                    options.repeats = number.ok_or("--repeats needs a number, 1 or more")?;
+                }
+                name if PROGRAMS.iter().any(|program| program.0 == name) => options.names.push(name),
+                other => return Err(format!("there is no benchmark `{other}`; there are:\n{}", list())),
+            }
+        }
+        Ok(options)
+    }
 }
 
 /// A benchmark: its name, what it measures, and how. It gives its settings and its results.
 type Program = (&'static str, &'static str, fn(&Bench) -> Result<(Value, Value), String>);
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 6] = [
     ("matmul", "bf16 products of the training shapes, with --python beside PyTorch's", programs::matmul),
     ("train", "banking77 at batch 8, 32 and 64", programs::train),
     ("decode", "one stream, 128 tokens after 512", programs::decode),
     ("growth", "rows, prompt, shared share and threads, training and evaluation", growth::measure),
     ("loss", "100 steps in f32, bf16 and with weights in blocks", programs::loss),
+    (
+        "marks",
+        "training, answers, one stream and long texts, with --python and --peers beside the peers",
+        marks::measure,
+    ),
 ];
 
 /// Runs the programs that are named, or all.
 pub fn run(root: &Path, options: &[&str]) -> Result<bool, String> {
-    let (mut names, mut python, mut repeats, mut rest) = (Vec::new(), None, 1, options.iter());
-    while let Some(&option) = rest.next() {
-        match option {
-            "--python" => python = Some(rest.next().ok_or("--python needs a program")?.to_string()),
-            "--repeats" => {
-                let number = rest.next().and_then(|text| text.parse().ok()).filter(|&n| n > 0);
-                repeats = number.ok_or("--repeats needs a number, 1 or more")?;
-            }
-            name if PROGRAMS.iter().any(|program| program.0 == name) => names.push(name),
-            other => return Err(format!("there is no benchmark `{other}`; there are:\n{}", list())),
-        }
-    }
+    let Options { names, python, peers, long_text, repeats } = Options::parse(root, options)?;
     cargo(root, &["build", "--release", "--locked", "--workspace"])?;
     let scratch = root.join("target/bench");
-    let bench =
-        Bench { root: root.into(), underdog: root.join("target/release/underdog"), python, repeats, scratch };
+    let underdog = root.join("target/release/underdog");
+    let ceiling = Ceiling::measure(&underdog)?;
+    let bench = Bench { root: root.into(), underdog, python, peers, repeats, long_text, ceiling, scratch };
     let machine = Machine::read(root);
     let folder = root.join("bench/runs").join(format!("{}-{}", machine.date, machine.slug()));
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;

@@ -1,7 +1,7 @@
 //! The benchmarks but that of growth: products, training, decoding, and whether fast training learns the same.
 
 use super::tasks::{self, Shape};
-use super::{Bench, cargo, median, object};
+use super::{Bench, Ceiling, cargo, median, object};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -28,8 +28,10 @@ pub fn matmul(bench: &Bench) -> Result<(Value, Value), String> {
         }
     }
     let (best_ours, best_peer) = (best(&ours), best(&peer));
+    let share = mean(&best_ours).map(|rate| rate / bench.ceiling.gflop_per_s);
+    println!("  {:.0} % of the ceiling, geometric mean", 100.0 * share.unwrap_or(f64::NAN));
     let ratios: Vec<f64> = best_ours.iter().zip(&best_peer).map(|(a, b)| a / b).collect();
-    let results = json!({"gflop_per_s": best_ours, "geometric_mean": mean(&best_ours),
+    let results = json!({"gflop_per_s": best_ours, "geometric_mean": mean(&best_ours), "share_of_arithmetic": share,
         "peer_gflop_per_s": best_peer, "peer_geometric_mean": mean(&best_peer), "ratios": ratios,
         "ratio": mean(&ratios), "rounds": {"ours": ours, "peer": peer}});
     if let Some(ratio) = results["ratio"].as_f64() {
@@ -52,7 +54,7 @@ fn best(rounds: &[Value]) -> Vec<f64> {
 }
 
 /// The geometric mean; `None` of nothing.
-fn mean(values: &[f64]) -> Option<f64> {
+pub fn mean(values: &[f64]) -> Option<f64> {
     let sum: f64 = values.iter().map(|v| v.ln()).sum();
     (!values.is_empty()).then(|| (sum / values.len() as f64).exp())
 }
@@ -63,14 +65,16 @@ pub fn train(bench: &Bench) -> Result<(Value, Value), String> {
     let task = bench.root.join("tasks/banking77");
     for (batch, memory) in [(8, 768), (32, 768), (64, 768), (64, 300)] {
         let set = [format!("batch={batch}"), format!("steps={steps}"), format!("memory_mib={memory}")];
-        let run = training(bench, &task, &set, &["--limit", &(batch * steps).to_string()])?;
+        let run = training(bench, MODEL, &task, &set, &["--limit", &(batch * steps).to_string()])?;
+        let share = run.share(&bench.ceiling);
         println!(
-            "  batch {batch}, memory_mib {memory}: {:.1} rows/s, {} MiB",
+            "  batch {batch}, memory_mib {memory}: {:.1} rows/s, {:.0} % of the ceiling, {} MiB",
             run.rows_per_s(batch),
+            100.0 * share,
             run.summary["peak_rss_mib"]
         );
         results.push(json!({"batch": batch, "memory_mib": memory, "rows_per_s": run.rows_per_s(batch),
-            "seconds": run.seconds, "summary": run.summary}));
+            "share_of_arithmetic": share, "seconds": run.seconds, "summary": run.summary}));
     }
     Ok((json!({"task": "banking77", "steps": steps}), json!(results)))
 }
@@ -88,18 +92,33 @@ pub struct Training {
 impl Training {
     /// Rows a second of the middle step after the first, which warms up.
     pub fn rows_per_s(&self, batch: usize) -> f64 {
-        batch as f64
-            / median(self.seconds.get(1..).filter(|s| !s.is_empty()).unwrap_or(&self.seconds))
-                .unwrap_or(f64::NAN)
+        batch as f64 / self.step()
+    }
+
+    fn step(&self) -> f64 {
+        median(self.seconds.get(1..).filter(|s| !s.is_empty()).unwrap_or(&self.seconds)).unwrap_or(f64::NAN)
+    }
+
+    /// Share of the ceiling that the middle step's products with weights reach, forward and back: attention, the head, the
+    /// adapter and what is computed again are not counted.
+    pub fn share(&self, ceiling: &Ceiling) -> f64 {
+        let tokens = self.summary["tree_tokens"].as_f64().unwrap_or(f64::NAN) / self.seconds.len() as f64;
+        4.0 * ceiling.weights * tokens / self.step() / 1e9 / ceiling.gflop_per_s
     }
 }
 
 /// Runs `underdog train` in a fresh folder and reads its metrics.
-pub fn training(bench: &Bench, task: &Path, set: &[String], more: &[&str]) -> Result<Training, String> {
+pub fn training(
+    bench: &Bench,
+    model: &str,
+    task: &Path,
+    set: &[String],
+    more: &[&str],
+) -> Result<Training, String> {
     let out = bench.scratch.join("run");
     let _ = std::fs::remove_dir_all(&out);
     let mut command = Command::new(&bench.underdog);
-    command.arg("train").arg(task).args(["--json", "--model", MODEL, "--allow-leakage", "--out"]).arg(&out);
+    command.arg("train").arg(task).args(["--json", "--model", model, "--allow-leakage", "--out"]).arg(&out);
     set.iter().for_each(|set| {
         command.args(["--set", set]);
     });
@@ -150,7 +169,7 @@ pub fn loss(bench: &Bench) -> Result<(Value, Value), String> {
         let mut curves = serde_json::Map::new();
         for precision in ["f32", "bf16", "native"] {
             let set = [format!("precision={precision}"), format!("batch={batch}"), format!("steps={steps}")];
-            let run = training(bench, &task, &set, &["--data", &rows])?;
+            let run = training(bench, MODEL, &task, &set, &["--data", &rows])?;
             curves.insert(precision.into(), json!(run.losses));
         }
         let mut distance = serde_json::Map::new();
