@@ -64,6 +64,8 @@ struct Peers<'a> {
     /// The model's file, and the same weights as transformers reads them.
     file: PathBuf,
     folder: PathBuf,
+    /// The number format in which transformers is faster here: bf16 with tiles, without them f32.
+    format: &'static str,
 }
 
 impl Peers<'_> {
@@ -78,7 +80,8 @@ impl Peers<'_> {
 
     fn train(&self, rows: &Path, system: &Path, steps: &str) -> Value {
         let [folder, rows, system] = [&self.folder, rows, system].map(|path| path.display().to_string());
-        self.run("sft_peft.py", &[&folder, &rows, &system, "--dtype", "bf16", "--bs", "8", "--steps", steps])
+        let format = ["--dtype", self.format, "--bs", "8", "--steps", steps];
+        self.run("sft_peft.py", &[&[folder.as_str(), &rows, &system], &format[..]].concat())
     }
 }
 
@@ -125,7 +128,7 @@ pub fn measure(bench: &Bench) -> Result<(Value, Value), String> {
         .map(|(name, mark, all)| json!({"name": name, "mark": mark, "ratio": mean(all), "rounds": all}))
         .collect();
     let settings = json!({"task": TASK, "model": MODEL, "long_model": LONG_MODEL, "rounds": bench.repeats,
-        "peers": peers.is_some()});
+        "peers": peers.as_ref().map(|peers| peers.format)});
     Ok((settings, json!({"same_loss": same, "ratios": ratios, "rounds": rounds})))
 }
 
@@ -198,7 +201,7 @@ fn answers(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<Ve
         let rows = task.join("test_public.jsonl").display().to_string();
         let system = files.systems[Prompt::Intents as usize].display().to_string();
         let folder = peers.folder.display().to_string();
-        let side = peers.run("hf_generate.py", &[&folder, &rows, &system, "32", "16", "16", "bf16"]);
+        let side = peers.run("hf_generate.py", &[&folder, &rows, &system, "32", "16", "16", peers.format]);
         json!({"rate": side["rows_per_s"], "peak_mib": side["peak_rss_mib"], "all": side})
     });
     Ok(vec![("answers".into(), ours, peer, 20.0)])
@@ -280,7 +283,8 @@ fn peers(bench: &Bench) -> Result<Option<Peers<'_>>, String> {
     let file =
         model.and_then(|model| model["path"].as_str()).ok_or(format!("{MODEL} is not in the cache"))?;
     let folder = bench.root.join("target/peers").join(MODEL);
-    let peers = Peers { python, scripts, file: file.into(), folder };
+    let format = if bench.ceiling.has_tiles { "bf16" } else { "f32" };
+    let peers = Peers { python, scripts, file: file.into(), folder, format };
     if !peers.folder.join("model.safetensors").exists() {
         peers.run("gguf_to_hf.py", &[file, &peers.folder.display().to_string()]);
     }

@@ -41,6 +41,8 @@ pub struct Bench {
 pub struct Ceiling {
     /// Of products in bf16, in 10⁹ operations a second, as `underdog doctor` has it.
     pub gflop_per_s: f64,
+    /// Whether the CPU multiplies bf16 in tiles.
+    pub has_tiles: bool,
     /// Weights that a token passes in the layers.
     pub weights: f64,
 }
@@ -53,6 +55,7 @@ impl Ceiling {
         let embedding = number(&model, "width")? * number(&model, "vocab")?;
         Ok(Ceiling {
             gflop_per_s: number(&doctor, "bf16_gflop_per_s")?,
+            has_tiles: doctor["amx_bf16"] == true,
             weights: number(&model, "parameters")? - embedding,
         })
     }
