@@ -161,7 +161,8 @@ pub struct EvalArguments {
     /// Model to measure.
     #[arg(long, short, value_name = "M")]
     pub model: String,
-    /// Show the model the K most similar training rows with their answers before each question; `K,T` for prompts of T tokens at most.
+    /// Show the model the K most similar training rows with their answers before each question; `K,T` for prompts of T tokens at
+    /// most [default: as many as the adapter was trained with].
     #[arg(long, value_name = "K")]
     pub shots: Option<Shots>,
     /// Allow only answers that fit: labels (those of the training rows), schema (of a json_schema check) or auto.

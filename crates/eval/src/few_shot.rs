@@ -31,18 +31,18 @@ impl std::fmt::Display for Shots {
 impl std::str::FromStr for Shots {
     type Err = Error;
 
-    /// `4`, or `4,2000` for prompts of at most 2,000 tokens.
+    /// `4`, or `4,2000` for prompts of at most 2,000 tokens; `0` for none, also where an adapter was trained with some.
     fn from_str(text: &str) -> Result<Self> {
         let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number > 0);
         let parsed = match text.split_once(',') {
-            None => number(text).map(|count| Shots { count, within: None }),
+            None => text.parse().ok().map(|count| Shots { count, within: None }),
             Some((count, within)) => {
                 number(count).zip(number(within)).map(|(count, w)| Shots { count, within: Some(w) })
             }
         };
         parsed.ok_or_else(|| {
             Error::new(Kind::Usage, "examples in the prompt")
-                .expected("a number of 1 or more, or two with a comma: examples, and tokens of a prompt")
+                .expected("a number, or two of 1 or more with a comma: examples, and tokens of a prompt")
                 .found(format!("`{text}`"))
         })
     }

@@ -31,6 +31,13 @@ pub struct Origin {
     pub base: String,
     /// [`crate::checkpoint::Checkpoint::fingerprint`] of the base.
     pub base_fingerprint: String,
+    /// Similar training rows that stood before every question in training, and are to stand there when it is asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shots: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Place {
@@ -107,6 +114,24 @@ fn read_file(directory: &Path, file: &str) -> Result<Vec<u8>> {
         .map_err(|e| Error::io("cannot read the adapter", &directory.join(file), &e))
 }
 
+/// Where the adapter in a directory comes from; `None` for one that was made elsewhere.
+///
+/// # Errors
+/// A file that is broken, or of a newer version.
+pub fn origin(directory: &Path) -> Result<Option<Origin>> {
+    if !directory.join(ORIGIN).exists() {
+        return Ok(None);
+    }
+    let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?)
+        .map_err(|e| fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string()))?;
+    match origin.version > VERSION {
+        true => Err(fault(directory, ORIGIN, "the adapter is of a newer version")
+            .expected(format!("{VERSION} at most"))
+            .found(origin.version.to_string())),
+        false => Ok(Some(origin)),
+    }
+}
+
 /// Reads an adapter directory for a base model with this configuration and fingerprint.
 ///
 /// # Errors
@@ -117,21 +142,11 @@ pub fn read(directory: &Path, model: &Config, fingerprint: &str) -> Result<Lora>
             .expected(format!("a folder with {CONFIG}"))
             .at(directory.display().to_string()));
     }
-    if directory.join(ORIGIN).exists() {
-        let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?).map_err(|e| {
-            fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string())
-        })?;
-        if origin.version > VERSION {
-            return Err(fault(directory, ORIGIN, "the adapter is of a newer version")
-                .expected(format!("{VERSION} at most"))
-                .found(origin.version.to_string()));
-        }
-        if origin.base_fingerprint != fingerprint {
-            return Err(fault(directory, ORIGIN, "the adapter was trained on another base model")
-                .expected(format!("{} with fingerprint {}", origin.base, origin.base_fingerprint))
-                .found(format!("fingerprint {fingerprint}"))
-                .hint("give the base that the adapter was trained on before the +"));
-        }
+    if let Some(origin) = origin(directory)?.filter(|origin| origin.base_fingerprint != fingerprint) {
+        return Err(fault(directory, ORIGIN, "the adapter was trained on another base model")
+            .expected(format!("{} with fingerprint {}", origin.base, origin.base_fingerprint))
+            .found(format!("fingerprint {fingerprint}"))
+            .hint("give the base that the adapter was trained on before the +"));
     }
     let bytes = read_file(directory, CONFIG)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| {

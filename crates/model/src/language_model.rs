@@ -52,6 +52,7 @@ pub struct LanguageModel {
     base: String,
     adapter_path: Option<String>,
     base_fingerprint: String,
+    shots: usize,
     constraint: Option<Constraint>,
     choice: Option<Choice>,
 }
@@ -71,9 +72,12 @@ impl LanguageModel {
             ),
         };
         let base_fingerprint = checkpoint.fingerprint();
-        let lora = match &reference.adapter {
-            Some(directory) => Some(adapter::read(directory, checkpoint.config(), &base_fingerprint)?),
-            None => None,
+        let (lora, origin) = match &reference.adapter {
+            Some(directory) => (
+                Some(adapter::read(directory, checkpoint.config(), &base_fingerprint)?),
+                adapter::origin(directory)?,
+            ),
+            None => (None, None),
         };
         let vocab = checkpoint.config().vocab;
         if tokenizer.vocab_size() > vocab {
@@ -101,9 +105,15 @@ impl LanguageModel {
             base: reference.base.clone(),
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
+            shots: origin.map_or(0, |origin| origin.shots),
             constraint: None,
             choice: None,
         })
+    }
+
+    /// Similar training rows that stood before every question when the adapter was trained; 0 without an adapter.
+    pub fn shots(&self) -> usize {
+        self.shots
     }
 
     /// From now on gives only answers that fit `grammar`; `name` is what records call that.

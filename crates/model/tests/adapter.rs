@@ -54,8 +54,12 @@ fn written(folder: &Path, base: &Checkpoint) -> Lora {
     let config = LoraConfig { rank: 3, alpha: 7.5, targets: vec![Module::Q, Module::O, Module::Down] };
     let mut lora = Lora::zeros(base.config(), config);
     lora.values = hashed_values(4, 0, lora.values.len(), 0.3);
-    let origin =
-        Origin { version: adapter::VERSION, base: "tiny".into(), base_fingerprint: base.fingerprint() };
+    let origin = Origin {
+        version: adapter::VERSION,
+        base: "tiny".into(),
+        base_fingerprint: base.fingerprint(),
+        shots: 3,
+    };
     adapter::write(&lora, &origin, folder).unwrap();
     lora
 }
@@ -69,9 +73,13 @@ fn a_written_adapter_reads_back_bit_by_bit() {
     assert_eq!(read.config(), lora.config());
     assert!(read == lora, "values and places");
     assert_eq!(adapter::fingerprint(&read), adapter::fingerprint(&lora));
-    let error =
-        adapter::write(&lora, &Origin { version: 1, base: "x".into(), base_fingerprint: "y".into() }, &path)
-            .unwrap_err();
+    assert_eq!(adapter::origin(&path).unwrap().unwrap().shots, 3);
+    let error = adapter::write(
+        &lora,
+        &Origin { version: 1, base: "x".into(), base_fingerprint: "y".into(), shots: 0 },
+        &path,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("exists already"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary folder stays");
 }

@@ -316,6 +316,7 @@ impl<'a> Run<'a> {
                 version: adapter::VERSION,
                 base: self.model.base().to_string(),
                 base_fingerprint: self.model.base_fingerprint().to_string(),
+                shots: self.recipe.shots,
             };
             adapter::write(&self.lora, &origin, &path)?;
         }

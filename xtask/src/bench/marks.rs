@@ -1,7 +1,7 @@
 //! The marks: training, many answers, one stream and long texts. Where the peers are named, each is measured in turns with what
 //! people use today, on the same rows and with the same prompts, after both sides have given the same loss on the same rows.
 
-use super::programs::{MODEL, Training, mean, training};
+use super::programs::{MODEL, QUESTION_ALONE, Training, mean, training};
 use super::{Bench, object};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -133,7 +133,11 @@ pub fn measure(bench: &Bench) -> Result<(Value, Value), String> {
 }
 
 fn line(ours: &Value, peer: &Value, ratio: Option<f64>, mark: f64) -> String {
-    let side = |side: &Value| format!("{} a second in {} MiB", side["rate"], side["peak_mib"]);
+    let side = |side: &Value| {
+        let rate = side["rate"].as_f64().unwrap_or(f64::NAN);
+        let peak = side["peak_mib"].as_u64().map_or(String::new(), |mib| format!(" in {mib} MiB"));
+        format!("{rate:.2} a second{peak}")
+    };
     match ratio {
         Some(ratio) => format!("{}; the peer {}: {ratio:.1} times (mark {mark})", side(ours), side(peer)),
         None => side(ours),
@@ -161,11 +165,12 @@ fn trainings(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<
     let beside = [peer(Prompt::Intents, "3"), peer(Prompt::Short, "8")];
     let mut compared = Vec::new();
     for case in &CASES {
-        let set = [
+        let mut set = vec![
             format!("batch={}", case.batch),
             format!("steps={}", case.steps),
             format!("memory_mib={}", case.memory_mib),
         ];
+        set.extend(QUESTION_ALONE.map(String::from));
         let rows = (case.batch * case.steps).to_string();
         let run = training(bench, MODEL, &files.tasks[case.prompt as usize], &set, &["--limit", &rows])?;
         let peak = run.summary["peak_rss_mib"].as_f64().unwrap_or(f64::NAN);
@@ -195,7 +200,8 @@ fn answers(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<Ve
     let task = &files.tasks[Prompt::Intents as usize];
     let mut command = Command::new(&bench.underdog);
     command.args(["bench", "generate", "--json", "--model", MODEL, "--limit", "500", "--new-tokens", "16"]);
-    let done = object(command.arg(task))?;
+    // A path of this machine would be kept with the results.
+    let done = object(command.arg(TASK).current_dir(&bench.root))?;
     let ours = json!({"rate": done["rows_per_s"], "peak_mib": done["peak_rss_mib"], "all": done});
     let peer = peers.map_or(Value::Null, |peers| {
         let rows = task.join("test_public.jsonl").display().to_string();
@@ -234,7 +240,8 @@ fn long(bench: &Bench) -> Result<Value, String> {
     let mut command = Command::new(&bench.underdog);
     command.args(["bench", "long", "--json", "--model", LONG_MODEL, "--new-tokens", "300", "--prompt-file"]);
     let prompt = object(command.arg(&bench.long_text))?;
-    println!("  prompt of 30,000: {} s in {} MiB (mark 1.5 GB)", prompt["seconds"], prompt["peak_rss_mib"]);
+    let seconds = prompt["seconds"].as_f64().unwrap_or(f64::NAN);
+    println!("  prompt of 30,000: {seconds:.1} s in {} MiB (mark 1.5 GB)", prompt["peak_rss_mib"]);
     let text = read(&bench.long_text)?;
     let inputs = text
         .lines()
@@ -246,7 +253,8 @@ fn long(bench: &Bench) -> Result<Value, String> {
     for name in ["train.jsonl", "dev.jsonl", "test_public.jsonl"] {
         write(&folder, name, &row)?;
     }
-    let set = ["batch=1", "steps=1", "memory_mib=2048"].map(String::from);
+    let set = [&["batch=1", "steps=1", "memory_mib=2048"], &QUESTION_ALONE[..]].concat();
+    let set: Vec<String> = set.into_iter().map(String::from).collect();
     let run = training(bench, LONG_MODEL, &folder, &set, &[])?;
     let step = json!({"tokens": run.summary["flat_tokens"], "seconds": run.seconds,
         "peak_mib": run.summary["peak_rss_mib"]});
@@ -262,7 +270,8 @@ fn same_loss(bench: &Bench, peers: &Peers<'_>, files: &Files) -> Result<Value, S
     let task = &files.tasks[Prompt::Intents as usize];
     let rows: String = read(&task.join("train.jsonl"))?.lines().take(8).map(|l| format!("{l}\n")).collect();
     let path = write(&bench.scratch, "eight.jsonl", &rows)?;
-    let set = ["batch=8", "steps=1"].map(String::from);
+    let set = [&["batch=8", "steps=1"], &QUESTION_ALONE[..]].concat().into_iter().map(String::from);
+    let set: Vec<String> = set.collect();
     let run = training(bench, MODEL, task, &set, &["--data", &path.display().to_string()])?;
     // The script's median leaves the first step out, so it needs a second one, which takes no rows here.
     let twice = write(&bench.scratch, "sixteen.jsonl", &rows.repeat(2))?;

@@ -65,12 +65,18 @@ impl Candidate<'_> {
         let choose = agreed("choose", self.choose, typed)?;
         let Some(baseline) = BaselineReference::parse(reference) else {
             let grammar = constrain.map(|what| self.grammar(what)).transpose()?;
-            let examples = match shots {
+            let mut model = load_model(reference, self.precision, environment, output)?;
+            model.decoding = self.decoding;
+            let trained = (model.shots() > 0).then(|| Shots { count: model.shots(), within: None });
+            if let (None, Some(Shots { count, .. })) = (shots, trained) {
+                output.say(&format!(
+                    "The adapter was trained with {count} similar rows before every question and is asked so; --shots 0 asks without."
+                ));
+            }
+            let examples = match shots.or(trained).filter(|shots| shots.count > 0) {
                 Some(shots) => Some((shots, encoder(ENCODER, environment, output)?)),
                 None => None,
             };
-            let mut model = load_model(reference, self.precision, environment, output)?;
-            model.decoding = self.decoding;
             if let Some((grammar, name)) = &grammar {
                 model.constrain(grammar, name)?;
             }
@@ -220,7 +226,7 @@ fn split_shots(reference: &str) -> Result<(&str, Option<Shots>)> {
     match shots.parse() {
         Ok(shots) => Ok((base, Some(shots))),
         Err(_) => Err(Error::new(Kind::Usage, "the model reference asks for examples that cannot be")
-            .expected("?shots= and a number of 1 or more at its end, or ?shots=K,TOKENS")
+            .expected("?shots= and a number at its end, or ?shots=K,TOKENS")
             .found(format!("`{reference}`"))),
     }
 }
@@ -234,7 +240,8 @@ mod tests {
         assert_eq!(split_shots("m+a?shots=4").unwrap(), ("m+a", Some(Shots { count: 4, within: None })));
         assert_eq!(split_shots("m?shots=4,99").unwrap().1, Some(Shots { count: 4, within: Some(99) }));
         assert_eq!(split_shots("what?.gguf").unwrap(), ("what?.gguf", None));
-        assert!(split_shots("m?shots=0").is_err() && split_shots("m?shots=x").is_err());
+        assert_eq!(split_shots("m?shots=0").unwrap().1, Some(Shots { count: 0, within: None }));
+        assert!(split_shots("m?shots=0,5").is_err() && split_shots("m?shots=x").is_err());
         assert_eq!(agreed("shots", Some(2), Some(2)).unwrap(), Some(2));
         assert!(agreed("shots", Some(2), Some(3)).unwrap_err().to_string().contains("?shots=3"));
     }

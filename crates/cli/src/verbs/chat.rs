@@ -3,12 +3,15 @@
 use crate::arguments::ChatArguments;
 use crate::environment::Environment;
 use crate::output::Output;
+use crate::verbs::candidate::{ENCODER, encoder};
 use crate::verbs::load_model;
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use underdog_eval::few_shot::{Shots, Similar};
 use underdog_eval::model::{Message, Request, Role};
+use underdog_eval::split::ReadOptions;
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::LanguageModel;
@@ -19,10 +22,11 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
     if let Some(task) = &task {
         task.require_typed()?;
     }
-    let prompt = ChatPrompt { task, system: arguments.system.clone() };
     let decoding = arguments.decoding.decoding(arguments.seed)?;
     let mut model = load_model(&arguments.model, &arguments.precision, environment, output)?;
     model.decoding = decoding;
+    let similar = similar(&model, task.as_ref(), environment, output)?;
+    let prompt = ChatPrompt { task, system: arguments.system.clone(), similar };
     let talk = Talk { model: &model, environment, output, max_new_tokens: arguments.max_new_tokens };
     if std::io::stdin().is_terminal() && !output.json {
         return talk.converse(&prompt);
@@ -43,10 +47,36 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
     }
 }
 
+/// The rows that an adapter wants to see before a question, where it was trained with such.
+fn similar(
+    model: &LanguageModel,
+    task: Option<&Task>,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Option<Similar>> {
+    let shots = Shots { count: model.shots(), within: None };
+    match task {
+        _ if shots.count == 0 => Ok(None),
+        Some(task) => {
+            let rows = task.train(&ReadOptions { skip_bad_rows: true, allow_leakage: true })?;
+            Similar::new(shots, task, &rows, encoder(ENCODER, environment, output)?).map(Some)
+        }
+        None => {
+            output.say(&format!(
+                "The adapter was trained with {} similar rows before every question; name its --task to have them shown.",
+                shots.count
+            ));
+            Ok(None)
+        }
+    }
+}
+
 /// How typed text becomes messages: by the templates of a task, as in training, or as it is.
 struct ChatPrompt {
     task: Option<Task>,
     system: Option<String>,
+    /// Rows like the first question stand before it.
+    similar: Option<Similar>,
 }
 
 impl ChatPrompt {
@@ -62,6 +92,10 @@ impl ChatPrompt {
             }
         };
         let first = messages.is_empty();
+        let turn = match &self.similar {
+            Some(similar) if first => similar.show(&[&turn], &|_| None)?.into_iter().flatten().collect(),
+            _ => turn,
+        };
         messages.extend(turn.into_iter().filter(|message| first || message.role != Role::System));
         Ok(())
     }
@@ -127,8 +161,11 @@ mod tests {
             messages.into_iter().map(|message| message.content).collect::<Vec<_>>()
         };
         let task = Some(Task::load(folder.path()).unwrap());
-        assert_eq!(texts(&ChatPrompt { task, system: None }), ["Be brief.", "Q: one", "1", "Q: two"]);
+        assert_eq!(
+            texts(&ChatPrompt { task, system: None, similar: None }),
+            ["Be brief.", "Q: one", "1", "Q: two"]
+        );
         let system = Some(" Hello. ".to_string());
-        assert_eq!(texts(&ChatPrompt { task: None, system }), ["Hello.", "one", "1", "two"]);
+        assert_eq!(texts(&ChatPrompt { task: None, system, similar: None }), ["Hello.", "one", "1", "two"]);
     }
 }

@@ -62,6 +62,7 @@ fn inspect(model: &str, environment: &Environment, output: &Output) -> Result<()
         summary["adapter_alpha"] = json!(lora.config().alpha);
         summary["adapter_targets"] = json!(targets.join(", "));
         summary["adapter_parameters"] = json!(lora.values.len());
+        summary["adapter_shots"] = json!(adapter::origin(folder)?.map_or(0, |origin| origin.shots));
     }
     output.result(&summary, || {
         // The text is the object, one field a line, so that the two cannot differ.

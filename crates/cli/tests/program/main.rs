@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 mod advising;
+mod asking;
 mod bad_input;
+#[path = "../../../model/tests/common/mod.rs"]
+mod common;
 mod comparing;
 mod documents;
 mod exporting;
