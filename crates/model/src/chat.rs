@@ -32,6 +32,7 @@ pub struct ChatTemplate {
     bos_token: Option<String>,
     eos_token: Option<String>,
     end_of_turn: String,
+    is_own: bool,
 }
 
 impl ChatTemplate {
@@ -52,7 +53,9 @@ impl ChatTemplate {
             gguf.metadata_strings("tokenizer.ggml.tokens")?.get(id).cloned()
         };
         let (bos, eos) = (token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"));
-        ChatTemplate::new(source, bos, eos).map_err(|error| error.at(gguf.path().display().to_string()))
+        let template = ChatTemplate::new(source, bos, eos);
+        let template = template.map_err(|error| error.at(gguf.path().display().to_string()))?;
+        Ok(ChatTemplate { is_own: gguf.metadata_str("tokenizer.chat_template").is_some(), ..template })
     }
 
     /// The template of a Hugging Face directory: `chat_template.jinja`, or `chat_template` in
@@ -88,6 +91,7 @@ impl ChatTemplate {
             bos_token,
             eos_token,
             end_of_turn: String::new(),
+            is_own: true,
         };
         template.end_of_turn = template.find_end_of_turn()?;
         Ok(template)
@@ -125,6 +129,11 @@ impl ChatTemplate {
     /// be trained on ends with it.
     pub fn end_of_turn(&self) -> &str {
         &self.end_of_turn
+    }
+
+    /// Whether it came with the model, which then was taught it, and is not the usual one of the model's family.
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// The special tokens as variables; one that the model lacks is undefined rather than empty.

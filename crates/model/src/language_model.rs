@@ -1,8 +1,11 @@
 //! A local candidate: weights, tokenizer, chat template and perhaps an adapter, behind the harness's [`Model`] trait.
 //!
-//! There is one way from messages to tokens, [`LanguageModel::prompt_tokens`]; training, evaluation and chat all take it.
+//! There is one way from messages to tokens, [`LanguageModel::prompt_tokens`]; training, evaluation and chat all take it, but for a
+//! model without an adapter that was never taught a chat template (`plain`). What a candidate is called is in `identity`.
 
 mod choosing;
+mod identity;
+mod plain;
 
 use crate::adapter;
 use crate::catalogue::Cache;
@@ -17,6 +20,7 @@ use crate::reference::Reference;
 use crate::sampling::Sampling;
 use crate::tokenizer::Tokenizer;
 use crate::transformer::Transformer;
+use plain::Plain;
 use std::ops::ControlFlow;
 use std::path::Path;
 use underdog_eval::model::{Finish, Identity, Message, Model, Output, Request};
@@ -49,6 +53,8 @@ pub struct LanguageModel {
     precision: Precision,
     template: ChatTemplate,
     stop: Vec<u32>,
+    /// Where the template is not the model's own.
+    plain: Option<Plain>,
     base: String,
     adapter_path: Option<String>,
     base_fingerprint: String,
@@ -94,6 +100,7 @@ impl LanguageModel {
         };
         let mut stop: Vec<u32> = [end].into_iter().chain(tokenizer.eos()).collect();
         stop.dedup();
+        let plain = (!template.is_own()).then(|| Plain::new(&tokenizer, &stop));
         Ok(LanguageModel {
             transformer: Transformer::load(&checkpoint, precision)?,
             precision,
@@ -105,6 +112,7 @@ impl LanguageModel {
             base: reference.base.clone(),
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
+            plain,
             shots: origin.map_or(0, |origin| origin.shots),
             constraint: None,
             choice: None,
@@ -121,7 +129,7 @@ impl LanguageModel {
     /// # Errors
     /// When the grammar cannot be used.
     pub fn constrain(&mut self, grammar: &Grammar, name: &str) -> Result<()> {
-        self.constraint = Some(Constraint::new(grammar, name, &self.tokenizer, &self.stop)?);
+        self.constraint = Some(Constraint::new(grammar, name, &self.tokenizer, self.ends())?);
         Ok(())
     }
 
@@ -130,7 +138,11 @@ impl LanguageModel {
     /// # Errors
     /// When they cannot be used.
     pub fn choose_among(&mut self, labels: &[String], length: Length) -> Result<()> {
-        let tokens = labels.iter().map(|label| self.completion_tokens(label)).collect();
+        let tokens = |label: &String| match self.plain() {
+            Some(plain) => [self.tokenizer.encode(label), plain.end.clone()].concat(),
+            None => self.completion_tokens(label),
+        };
+        let tokens = labels.iter().map(tokens).collect();
         self.choice = Some(Choice::new(labels.to_vec(), tokens, length)?);
         Ok(())
     }
@@ -154,7 +166,17 @@ impl LanguageModel {
 
     fn settings(&self) -> Settings<'_> {
         let Decoding { limits, cache, lookup, .. } = self.decoding;
-        Settings { stop: &self.stop, limits, cache, lookup }
+        Settings { stop: self.ends(), limits, cache, lookup }
+    }
+
+    /// How it is asked, where not by a chat template: an adapter has learned the template.
+    fn plain(&self) -> Option<&Plain> {
+        self.plain.as_ref().filter(|_| self.lora.is_none())
+    }
+
+    /// Tokens at which an answer ends as the model is asked now.
+    fn ends(&self) -> &[u32] {
+        self.plain().map_or(&self.stop, |plain| &plain.stop)
     }
 
     /// Takes on an adapter that was just trained on this base and written to `path`.
@@ -184,13 +206,25 @@ impl LanguageModel {
     /// # Errors
     /// When the template refuses the conversation.
     pub fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let mut tokens = self.tokenizer.encode(&self.template.render(messages, true)?);
+        Ok(self.with_beginning(&self.template.render(messages, true)?))
+    }
+
+    /// A conversation as the model is asked now: as in training, or without an adapter and a template of its own as plain text.
+    fn asked_tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        match self.plain() {
+            Some(_) => Ok(self.with_beginning(&Plain::text(messages))),
+            None => self.prompt_tokens(messages),
+        }
+    }
+
+    fn with_beginning(&self, text: &str) -> Vec<u32> {
+        let mut tokens = self.tokenizer.encode(text);
         if let Some(bos) =
             self.tokenizer.bos().filter(|bos| self.tokenizer.adds_bos() && tokens.first() != Some(bos))
         {
             tokens.insert(0, bos);
         }
-        Ok(tokens)
+        tokens
     }
 
     /// What the model is trained to write after a prompt: the completion and the end of the turn.
@@ -210,7 +244,7 @@ impl LanguageModel {
     /// # Errors
     /// A prompt that does not fit the context.
     pub fn prompt(&self, request: &Request) -> Result<Prompt> {
-        let tokens = self.prompt_tokens(&request.messages)?;
+        let tokens = self.asked_tokens(&request.messages)?;
         let context = self.transformer.config().context;
         if tokens.is_empty() || tokens.len() >= context {
             return Err(Error::new(Kind::Data, "the prompt does not fit the model's context")
@@ -251,7 +285,7 @@ impl LanguageModel {
                         if ids.len() > request.max_new_tokens {
                             return ControlFlow::Continue(());
                         }
-                        let text = self.tokenizer.decode(&ids);
+                        let text = self.text(&ids);
                         // A character whose bytes are not all there yet decodes to the replacement character: wait for the rest.
                         let new =
                             text.get(shown..).filter(|new| !new.is_empty() && !text.ends_with('\u{fffd}'));
@@ -272,11 +306,20 @@ impl LanguageModel {
         output.ok_or_else(|| Error::new(Kind::Stopped, "the answer was stopped"))
     }
 
+    /// What these tokens of an answer say.
+    fn text(&self, tokens: &[u32]) -> String {
+        let text = self.tokenizer.decode(tokens);
+        match self.plain() {
+            Some(_) => Plain::answer(&text).to_owned(),
+            None => text,
+        }
+    }
+
     fn output(&self, prompt: &Prompt, done: crate::generate::Continuation, max_new: usize) -> Output {
         let kept = &done.tokens[..done.tokens.len().min(max_new)];
         let stopped = done.finish == Finish::Stop;
         Output {
-            text: self.tokenizer.decode(kept),
+            text: self.text(kept),
             finish: done.finish,
             prompt_tokens: prompt.tokens.len(),
             computed_tokens: done.computed,
@@ -287,62 +330,16 @@ impl LanguageModel {
 }
 
 impl Model for LanguageModel {
-    /// The fingerprint holds the number format too: a record of answers in bf16 does not go on in f32.
     fn identity(&self) -> Identity {
-        let precision = self.precision.name();
-        let mut identity = match &self.lora {
-            None => Identity {
-                name: self.base.clone(),
-                fingerprint: format!("{} {precision}", self.base_fingerprint),
-            },
-            Some(lora) => Identity {
-                name: format!("{}+{}", self.base, self.adapter_path.as_deref().unwrap_or("adapter")),
-                fingerprint: format!("{}+{} {precision}", self.base_fingerprint, adapter::fingerprint(lora)),
-            },
-        };
-        // What may change an answer: a cache of fewer bits, draws, and guesses where sums are rounded to few bits.
-        let Decoding { cache, sampling, lookup, .. } = self.decoding;
-        let cache = cache.filter(|&format| format != self.transformer.cache_format(None));
-        let guessing = (lookup > 0 && self.precision != Precision::F32).then(|| format!("lookup={lookup}"));
-        let cache = cache.map(|format| format!("kv={}", format.name()));
-        for setting in cache.into_iter().chain(guessing).chain(sampling.map(|s| s.name())) {
-            identity.name.push_str(&format!("?{setting}"));
-            identity.fingerprint.push_str(&format!(" {setting}"));
-        }
-        if let Some(constraint) = &self.constraint {
-            identity.name.push_str(&format!("?constrain={}", constraint.name()));
-            identity.fingerprint.push_str(&format!(" {}", constraint.fingerprint()));
-        }
-        if let Some(choice) = &self.choice {
-            identity.name.push_str(&format!("?choose={}", choice.length().name()));
-            identity.fingerprint.push_str(&format!(" {}", choice.fingerprint()));
-        }
-        identity
+        self.named()
     }
 
     fn how(&self) -> Option<String> {
-        let drawn = self.decoding.sampling.map(|sampling| format!("drawn, {}", sampling.name()));
-        let constrained = self.constraint.as_ref().map(|constraint| {
-            let but = constraint.not_held().map(|what| format!(", but not to all of it ({what})"));
-            format!(
-                "{}, each token held to what the {} allow{}",
-                drawn.as_deref().unwrap_or("greedy"),
-                constraint.name(),
-                but.unwrap_or_default()
-            )
-        });
-        let chosen = self.choice.as_ref().map(|choice| {
-            let over = if choice.length() == Length::Tokens { " over its tokens" } else { "" };
-            format!(
-                "the most probable of {} labels, by the log-probability{over}; nothing generated",
-                choice.labels().len()
-            )
-        });
-        chosen.or(constrained).or(drawn)
+        self.way()
     }
 
     fn prompt_len(&self, messages: &[Message]) -> Option<usize> {
-        self.prompt_tokens(messages).ok().map(|tokens| tokens.len())
+        self.asked_tokens(messages).ok().map(|tokens| tokens.len())
     }
 
     fn generate(
