@@ -1,6 +1,7 @@
 //! The marks: training, many answers, one stream and long texts. Where the peers are named, each is measured in turns with what
 //! people use today, on the same rows and with the same prompts, after both sides have given the same loss on the same rows.
 
+use super::peers::Peers;
 use super::programs::{MODEL, QUESTION_ALONE, Training, mean, training};
 use super::{Bench, object};
 use serde_json::{Value, json};
@@ -57,34 +58,6 @@ const CASES: [Case; 5] = [
     Case { name: "short", prompt: Prompt::Short, batch: 32, steps: 8, memory_mib: 768, mark: (5.0, 1.0) },
 ];
 
-/// What people use today.
-struct Peers<'a> {
-    python: &'a str,
-    scripts: &'a Path,
-    /// The model's file, and the same weights as transformers reads them.
-    file: PathBuf,
-    folder: PathBuf,
-    /// The number format in which transformers is faster here: bf16 with tiles, without them f32.
-    format: &'static str,
-}
-
-impl Peers<'_> {
-    /// The one JSON object on the last line that a script prints; none where it fails, which one setting of a peer does on
-    /// some machines.
-    fn run(&self, script: &str, arguments: &[&str]) -> Value {
-        let mut command = Command::new(self.python);
-        let output = command.arg(self.scripts.join(script)).args(arguments).output();
-        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
-    }
-
-    fn train(&self, rows: &Path, system: &Path, steps: &str) -> Value {
-        let [folder, rows, system] = [&self.folder, rows, system].map(|path| path.display().to_string());
-        let format = ["--dtype", self.format, "--bs", "8", "--steps", steps];
-        self.run("sft_peft.py", &[&[folder.as_str(), &rows, &system], &format[..]].concat())
-    }
-}
-
 /// The files that both sides read.
 struct Files {
     tasks: [PathBuf; 2],
@@ -94,58 +67,84 @@ struct Files {
 /// Measures everything, as many rounds as stated.
 pub fn measure(bench: &Bench) -> Result<(Value, Value), String> {
     let files = files(bench)?;
-    let peers = peers(bench)?;
+    let peers = Peers::prepare(bench)?;
     let same = peers.as_ref().map(|peers| same_loss(bench, peers, &files)).transpose()?;
-    let (mut rounds, mut ratios) = (Vec::new(), Vec::<(String, f64, Vec<f64>)>::new());
+    let (mut rounds, mut compared) = (Vec::new(), Vec::new());
     for round in 1..=bench.repeats {
         println!("  round {round}");
         let mut measured = serde_json::Map::new();
-        let parts = [trainings(bench, peers.as_ref(), &files)?, answers(bench, peers.as_ref(), &files)?];
-        for (name, ours, peer, mark) in parts.into_iter().flatten().chain(stream(bench, peers.as_ref())?) {
-            let rate = |value: &Value| value["rate"].as_f64();
-            let ratio = rate(&ours).zip(rate(&peer)).map(|(ours, peer)| ours / peer);
-            println!("  {name}: {}", line(&ours, &peer, ratio, mark));
-            if let Some(ratio) = ratio {
-                match ratios.iter_mut().find(|known| known.0 == name) {
-                    Some(known) => known.2.push(ratio),
-                    None => ratios.push((name.clone(), mark, vec![ratio])),
-                }
-            }
-            measured.insert(name, json!({"ours": ours, "peer": peer, "ratio": ratio}));
+        let peers = peers.as_ref();
+        let parts = [trainings(bench, peers, &files)?, answers(bench, peers, &files)?, stream(bench, peers)?];
+        for pair in parts.into_iter().flatten() {
+            println!("  {}: {}", pair.name, pair.line());
+            let kept = json!({"ours": pair.ours, "peer": pair.peer, "ratio": pair.ratio()});
+            measured.insert(pair.name.clone(), kept);
+            compared.push(pair);
         }
         measured.insert("long".into(), long(bench)?);
         rounds.push(Value::Object(measured));
     }
-    for (name, mark, ratios) in &ratios {
-        let ratio = mean(ratios).unwrap_or(f64::NAN);
-        let verdict = if ratio >= *mark { "reached" } else { "missed" };
-        println!(
-            "  {name}: {ratio:.2} times the peer by the geometric mean of the rounds, mark {mark}: {verdict}"
-        );
-    }
-    let ratios: Vec<Value> = ratios
-        .iter()
-        .map(|(name, mark, all)| json!({"name": name, "mark": mark, "ratio": mean(all), "rounds": all}))
-        .collect();
+    let ratios = ratios(&compared);
     let settings = json!({"task": TASK, "model": MODEL, "long_model": LONG_MODEL, "rounds": bench.repeats,
         "peers": peers.as_ref().map(|peers| peers.format)});
     Ok((settings, json!({"same_loss": same, "ratios": ratios, "rounds": rounds})))
 }
 
-fn line(ours: &Value, peer: &Value, ratio: Option<f64>, mark: f64) -> String {
-    let side = |side: &Value| {
-        let rate = side["rate"].as_f64().unwrap_or(f64::NAN);
-        let peak = side["peak_mib"].as_u64().map_or(String::new(), |mib| format!(" in {mib} MiB"));
-        format!("{rate:.2} a second{peak}")
-    };
-    match ratio {
-        Some(ratio) => format!("{}; the peer {}: {ratio:.1} times (mark {mark})", side(ours), side(peer)),
-        None => side(ours),
+/// What is measured on both sides: a rate, the memory that it took, and the rest that was said.
+struct Compared {
+    name: String,
+    ours: Value,
+    /// Null without peers.
+    peer: Value,
+    /// The ratio that is asked for.
+    mark: f64,
+}
+
+impl Compared {
+    fn ratio(&self) -> Option<f64> {
+        Some(self.ours["rate"].as_f64()? / self.peer["rate"].as_f64()?)
+    }
+
+    fn line(&self) -> String {
+        let side = |side: &Value| {
+            let rate = side["rate"].as_f64().unwrap_or(f64::NAN);
+            let peak = side["peak_mib"].as_u64().map_or(String::new(), |mib| format!(" in {mib} MiB"));
+            format!("{rate:.2} a second{peak}")
+        };
+        match self.ratio() {
+            Some(ratio) => {
+                format!(
+                    "{}; the peer {}: {ratio:.1} times (mark {})",
+                    side(&self.ours),
+                    side(&self.peer),
+                    self.mark
+                )
+            }
+            None => side(&self.ours),
+        }
     }
 }
 
-/// One comparison: its name, both sides, and the ratio that is asked for.
-type Compared = (String, Value, Value, f64);
+/// Each mark's ratios round by round and their geometric mean; says which are reached.
+fn ratios(compared: &[Compared]) -> Vec<Value> {
+    let mut names: Vec<(&str, f64)> = Vec::new();
+    for pair in compared.iter().filter(|pair| pair.ratio().is_some()) {
+        if !names.iter().any(|(name, _)| *name == pair.name) {
+            names.push((&pair.name, pair.mark));
+        }
+    }
+    let of = |(name, mark): (&str, f64)| {
+        let rounds: Vec<f64> =
+            compared.iter().filter(|p| p.name == name).filter_map(Compared::ratio).collect();
+        let ratio = mean(&rounds).unwrap_or(f64::NAN);
+        let verdict = if ratio >= mark { "reached" } else { "missed" };
+        println!(
+            "  {name}: {ratio:.2} times the peer by the geometric mean of the rounds, mark {mark}: {verdict}"
+        );
+        json!({"name": name, "mark": mark, "ratio": ratio, "rounds": rounds})
+    };
+    names.into_iter().map(of).collect()
+}
 
 /// Training rows a second; the mark on memory is said where it is missed.
 fn trainings(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<Vec<Compared>, String> {
@@ -178,13 +177,12 @@ fn trainings(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<
         if gigabytes > case.mark.1 + 0.005 {
             println!("  {}: {gigabytes:.2} GB, mark {:.1}: missed", case.name, case.mark.1);
         }
-        let ours = side_of(bench, &run, case.batch);
-        compared.push((
-            format!("training, {}", case.name),
-            ours,
-            beside[case.prompt as usize].clone(),
-            case.mark.0,
-        ));
+        compared.push(Compared {
+            name: format!("training, {}", case.name),
+            ours: side_of(bench, &run, case.batch),
+            peer: beside[case.prompt as usize].clone(),
+            mark: case.mark.0,
+        });
     }
     Ok(compared)
 }
@@ -210,7 +208,7 @@ fn answers(bench: &Bench, peers: Option<&Peers<'_>>, files: &Files) -> Result<Ve
         let side = peers.run("hf_generate.py", &[&folder, &rows, &system, "32", "16", "16", peers.format]);
         json!({"rate": side["rows_per_s"], "peak_mib": side["peak_rss_mib"], "all": side})
     });
-    Ok(vec![("answers".into(), ours, peer, 20.0)])
+    Ok(vec![Compared { name: "answers".into(), ours, peer, mark: 20.0 }])
 }
 
 /// Tokens a second of a prompt and of one stream, against the better setting of the peer: one crashes where the CPU has AMX.
@@ -227,7 +225,7 @@ fn stream(bench: &Bench, peers: Option<&Peers<'_>>) -> Result<Vec<Compared>, Str
     let best = |key: &str| settings.iter().filter_map(|s| s[key].as_f64()).reduce(f64::max);
     let both = |name: &str, own: &str, peer: &str, mark: f64| {
         let ours = json!({"rate": ours[own], "peak_mib": ours["peak_rss_mib"], "all": ours});
-        (name.to_string(), ours, json!({"rate": best(peer), "settings": settings}), mark)
+        Compared { name: name.into(), ours, peer: json!({"rate": best(peer), "settings": settings}), mark }
     };
     Ok(vec![
         both("decoding", "decode_tokens_per_s", "tg128", 2.0),
@@ -282,28 +280,6 @@ fn same_loss(bench: &Bench, peers: &Peers<'_>, files: &Files) -> Result<Value, S
             Ok(json!({"ours": ours, "peer": peer}))
         }
         _ => Err(format!("the two sides do not give the same loss: {ours:?} and {peer:?}")),
-    }
-}
-
-fn peers(bench: &Bench) -> Result<Option<Peers<'_>>, String> {
-    let (Some(python), Some(scripts)) = (&bench.python, &bench.peers) else { return Ok(None) };
-    let models = object(Command::new(&bench.underdog).args(["models", "list", "--json"]))?;
-    let model = models["models"].as_array().into_iter().flatten().find(|model| model["name"] == MODEL);
-    let file =
-        model.and_then(|model| model["path"].as_str()).ok_or(format!("{MODEL} is not in the cache"))?;
-    let folder = bench.root.join("target/peers").join(MODEL);
-    let format = if bench.ceiling.has_tiles { "bf16" } else { "f32" };
-    let peers = Peers { python, scripts, file: file.into(), folder, format };
-    if !peers.folder.join("model.safetensors").exists() {
-        peers.run("gguf_to_hf.py", &[file, &peers.folder.display().to_string()]);
-    }
-    match peers.folder.join("model.safetensors").exists() {
-        true => Ok(Some(peers)),
-        false => Err(format!(
-            "{} did not make {}",
-            scripts.join("gguf_to_hf.py").display(),
-            peers.folder.display()
-        )),
     }
 }
 

@@ -6,6 +6,7 @@
 mod growth;
 pub mod machine;
 mod marks;
+mod peers;
 mod programs;
 mod tasks;
 
