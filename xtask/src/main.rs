@@ -28,7 +28,7 @@ cargo xtask results --run [--underdog PATH] [--only TASK] [--model NAME]
                                   first measures what bench/results.toml lists and bench/results lacks: hours
 cargo xtask bench [NAME...] [--python PYTHON] [--peers FOLDER] [--long-text FILE] [--repeats N]
                                   measures matmul, train, decode, growth, loss and marks, and keeps raw results in bench/runs;
-                                  matmul and marks in turns with PyTorch and the peers, where PYTHON and their scripts are named
+                                  matmul and marks beside PyTorch and the peers, where PYTHON and the folder of their scripts are named
 cargo xtask generate [--check]    makes the parts of documents that follow from kept results; --check only compares";
 
 fn main() -> ExitCode {

@@ -261,6 +261,12 @@ pub struct ChatArguments {
     /// Put what is typed into the prompt of a task, as in training.
     #[arg(long, value_name = "TASK", conflicts_with = "system")]
     pub task: Option<PathBuf>,
+    /// Show so many similar training rows of the task before the first question [default: as many as the adapter was trained with].
+    #[arg(long, value_name = "K", requires = "task")]
+    pub shots: Option<usize>,
+    /// Find them in this file instead of the task's.
+    #[arg(long, value_name = "FILE", requires = "task")]
+    pub train_data: Option<PathBuf>,
     /// Number format in which the weights are multiplied: auto (bf16 where that is faster: AMX, AVX-512, AVX2), f32, bf16 or native (blocks as the file has them).
     #[arg(long, default_value = "auto", value_name = "P")]
     pub precision: String,

@@ -12,15 +12,20 @@ mod common;
 /// One test at a time: they would measure each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The shortest of some tries: what the program needs when the machine does nothing else.
-fn fastest(tries: usize, mut work: impl FnMut()) -> Duration {
+/// The shortest of up to ten tries, which end at the first within `limit`: what the program needs when the machine does nothing
+/// else for a moment.
+fn fastest(limit: Duration, mut work: impl FnMut()) -> Duration {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let timed = |_| {
+    let mut shortest = Duration::MAX;
+    for _ in 0..10 {
         let begin = Instant::now();
         work();
-        begin.elapsed()
-    };
-    (0..tries).map(timed).min().unwrap()
+        shortest = shortest.min(begin.elapsed());
+        if shortest <= limit {
+            break;
+        }
+    }
+    shortest
 }
 
 fn underdog() -> Command {
@@ -29,17 +34,19 @@ fn underdog() -> Command {
 
 #[test]
 fn the_help_comes_at_once() {
-    let took = fastest(10, || {
+    let limit = Duration::from_millis(50);
+    let took = fastest(limit, || {
         let output = underdog().arg("--help").output().unwrap();
         assert!(output.status.success() && output.stdout.starts_with(b"Train a small"));
     });
-    assert!(took <= Duration::from_millis(50), "{took:?}");
+    assert!(took <= limit, "{took:?}");
 }
 
 #[test]
 fn smollm2_answers_its_first_token_within_a_second_and_a_half() {
     let Some(path) = common::weights("smollm2-135m-instruct") else { return };
-    let took = fastest(3, || {
+    let limit = Duration::from_millis(1500);
+    let took = fastest(limit, || {
         let mut command = underdog();
         command.arg("chat").arg(&path).args(["--max-new-tokens", "1", "--json"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -49,5 +56,5 @@ fn smollm2_answers_its_first_token_within_a_second_and_a_half() {
         let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(answer["text"], "Hello");
     });
-    assert!(took <= Duration::from_millis(1500), "{took:?}");
+    assert!(took <= limit, "{took:?}");
 }

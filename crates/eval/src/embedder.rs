@@ -48,6 +48,7 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f64 {
 
 /// The `k` rows of `known` that are most similar to each of `queries`, the most similar first, of equal ones the first.
 pub fn most_similar(known: &[Vec<f32>], queries: &[Vec<f32>], k: usize) -> Vec<Vec<usize>> {
+    let k = k.min(known.len());
     let of_query = |query: &Vec<f32>| {
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(k + 1);
         for (row, vector) in known.iter().enumerate() {

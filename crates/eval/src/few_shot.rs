@@ -15,7 +15,7 @@ const EDITION: u32 = 1;
 /// How many examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shots {
-    /// At most so many, 1 or more.
+    /// At most so many; 0 where somebody says that none are to be shown.
     pub count: usize,
     /// Fewer where the prompt would be longer than so many tokens, if the candidate counts them.
     pub within: Option<usize>,
@@ -103,7 +103,7 @@ impl Similar {
         let questions: Vec<&str> = conversations.iter().map(|messages| last_user(messages)).collect();
         let vectors = embedder::embed(&self.embedder, &questions)?;
         // Some more than needed, because the question itself may be among them.
-        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots.count + 2);
+        let similar = embedder::most_similar(&self.vectors, &vectors, self.shots.count.saturating_add(2));
         Ok(conversations
             .iter()
             .zip(&similar)
@@ -293,7 +293,8 @@ mod tests {
         assert_eq!(identity.name, "echo?shots=3,9");
         assert_eq!(ask(&task, &train, "3,2", "aab").0, "System:S|User:aab", "none fits");
         assert_eq!(ask(&task, &train, "3,12", "aab").0.matches("Assistant").count(), 2);
-        assert!("0".parse::<Shots>().is_err() && "2,x".parse::<Shots>().is_err());
+        assert_eq!("0".parse::<Shots>().unwrap(), Shots { count: 0, within: None });
+        assert!(["0,5", "2,0", "2,x", "-1"].iter().all(|text| text.parse::<Shots>().is_err()));
     }
 
     #[test]

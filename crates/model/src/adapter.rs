@@ -124,12 +124,12 @@ pub fn origin(directory: &Path) -> Result<Option<Origin>> {
     }
     let origin: Origin = serde_json::from_slice(&read_file(directory, ORIGIN)?)
         .map_err(|e| fault(directory, ORIGIN, "the adapter's origin is not readable").found(e.to_string()))?;
-    match origin.version > VERSION {
-        true => Err(fault(directory, ORIGIN, "the adapter is of a newer version")
+    if origin.version > VERSION {
+        return Err(fault(directory, ORIGIN, "the adapter is of a newer version")
             .expected(format!("{VERSION} at most"))
-            .found(origin.version.to_string())),
-        false => Ok(Some(origin)),
+            .found(origin.version.to_string()));
     }
+    Ok(Some(origin))
 }
 
 /// Reads an adapter directory for a base model with this configuration and fingerprint.

@@ -131,6 +131,11 @@ impl ChatTemplate {
         &self.end_of_turn
     }
 
+    /// Its text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Whether it came with the model, which then was taught it, and is not the usual one of the model's family.
     pub fn is_own(&self) -> bool {
         self.is_own

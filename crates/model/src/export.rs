@@ -1,10 +1,11 @@
 //! A model and its adapter as one GGUF file: the adapter is added to the weights, the weights are quantised, metadata and
 //! tokenizer are those of the base's file. [`distance`] says what it cost, on answers of the model itself.
 
+use crate::chat::ChatTemplate;
 use crate::checkpoint::{Checkpoint, LayerTensor, Tensor};
 use crate::config::Config;
 use crate::generate::{Event, Limits, Prompt, generate};
-use crate::gguf::{self, Gguf, NewTensor, TensorInfo, TensorType, quantize};
+use crate::gguf::{self, Gguf, NewTensor, Setting, TensorInfo, TensorType, quantize};
 use crate::linear::Use;
 use crate::lora::{Lora, Module};
 use crate::transformer::{KvCache, Transformer, Workspace};
@@ -115,13 +116,17 @@ pub struct Exported {
     pub copied: usize,
 }
 
-/// Writes the model with its adapter to `path`.
+/// The key under which an exported file says how many similar rows stood before every question when its adapter was trained.
+pub const SHOTS: &str = "underdog.shots";
+
+/// Writes the model with its adapter, which was trained with so many `shots`, to `path`. Where the base has no chat template of
+/// its own, the one that the adapter learned goes into the file: the merged model was taught it.
 ///
 /// # Errors
 /// A base that is not a GGUF file, a tensor that cannot be read, rows that no type fits, or what the disk says.
 pub fn export(
     checkpoint: &Checkpoint,
-    lora: Option<&Lora>,
+    (lora, shots): (Option<&Lora>, usize),
     quantization: Quantization,
     path: &Path,
 ) -> Result<Exported> {
@@ -150,7 +155,15 @@ pub fn export(
         *done.types.entry(tensor.kind.name()).or_insert(0) += 1;
         tensors.push(tensor);
     }
-    let changes = [("general.file_type", quantization.file_type()), ("general.quantization_version", 2)];
+    let mut changes = vec![
+        ("general.file_type", Setting::Number(quantization.file_type())),
+        ("general.quantization_version", Setting::Number(2)),
+    ];
+    if lora.is_some() {
+        let template = ChatTemplate::from_gguf(source, None).ok().filter(|template| !template.is_own());
+        changes.extend(template.map(|t| ("tokenizer.chat_template", Setting::Text(t.source().to_owned()))));
+        changes.push((SHOTS, Setting::Number(shots.try_into().unwrap_or(u32::MAX))));
+    }
     gguf::write(path, source, &changes, &tensors)?;
     done.bytes = std::fs::metadata(path).map_err(|e| Error::io("cannot read the file", path, &e))?.len();
     Ok(done)

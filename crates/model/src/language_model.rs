@@ -13,6 +13,7 @@ use crate::chat::ChatTemplate;
 use crate::checkpoint::Checkpoint;
 use crate::choose::{Choice, Length};
 use crate::constrain::{Constraint, Grammar};
+use crate::export::SHOTS;
 use crate::generate::{Choose, Event, Limits, Prompt, Settings, generate_with};
 use crate::linear::Precision;
 use crate::lora::Lora;
@@ -59,6 +60,7 @@ pub struct LanguageModel {
     adapter_path: Option<String>,
     base_fingerprint: String,
     shots: usize,
+    shows_none: bool,
     constraint: Option<Constraint>,
     choice: Option<Choice>,
 }
@@ -113,15 +115,28 @@ impl LanguageModel {
             adapter_path: reference.adapter.as_ref().map(|p| p.display().to_string()),
             base_fingerprint,
             plain,
-            shots: origin.map_or(0, |origin| origin.shots),
+            shots: match (&origin, checkpoint.gguf()) {
+                (Some(origin), _) => origin.shots,
+                // What a merged adapter was trained with.
+                (None, Some(gguf)) if reference.adapter.is_none() => {
+                    gguf.metadata_u64(SHOTS).map_or(0, |shots| shots as usize)
+                }
+                _ => 0,
+            },
+            shows_none: false,
             constraint: None,
             choice: None,
         })
     }
 
-    /// Similar training rows that stood before every question when the adapter was trained; 0 without an adapter.
+    /// Similar training rows that stood before every question when the adapter, or one that was merged, was trained.
     pub fn shots(&self) -> usize {
         self.shots
+    }
+
+    /// From now on its name says that it is asked without the similar rows that it was trained with.
+    pub fn show_none(&mut self) {
+        self.shows_none = self.shots > 0;
     }
 
     /// From now on gives only answers that fit `grammar`; `name` is what records call that.

@@ -107,7 +107,7 @@ fn an_exported_file_says_what_the_model_and_its_adapter_say() {
     ];
     for (name, bound, fallbacks) in kinds {
         let file = folder.path().join(format!("{name}.gguf"));
-        let done = export(&checkpoint, Some(&lora), Quantization::parse(name).unwrap(), &file).unwrap();
+        let done = export(&checkpoint, (Some(&lora), 0), Quantization::parse(name).unwrap(), &file).unwrap();
         assert_eq!((done.merged, done.fallbacks.values().sum::<usize>()), (60, fallbacks), "{name}");
         let exported = Checkpoint::open(&file).unwrap();
         assert_eq!(exported.config(), checkpoint.config());

@@ -79,7 +79,8 @@ fn both(bench: &Bench, point: &Point) -> Result<(Value, Value), String> {
     // All of a run where its length is what grows; else without the first step, which warms up.
     let rate = if point.series == "rows" { point.shape.rows as f64 / total } else { run.rows_per_s(BATCH) };
     let train = json!({"rows_per_s": rate, "total_seconds": total, "seconds": run.seconds,
-        "share_of_arithmetic": run.share(&bench.ceiling),
+        // The ceiling is that of all threads.
+        "share_of_arithmetic": point.threads.is_none().then(|| run.share(&bench.ceiling)),
         "flat_tokens": run.summary["flat_tokens"], "tree_tokens": run.summary["tree_tokens"],
         "peak_rss_mib": run.summary["peak_rss_mib"]});
     let out = bench.scratch.join("eval");

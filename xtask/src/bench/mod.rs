@@ -1,4 +1,4 @@
-//! `cargo xtask bench [NAME...] [--python PYTHON] [--peers FOLDER] [--repeats N]`: builds and runs the benchmark programs and keeps what they measured in
+//! `cargo xtask bench [NAME...] [--python PYTHON] [--peers FOLDER] [--long-text FILE] [--repeats N]`: builds and runs the benchmark programs and keeps what they measured in
 //! `bench/runs/<date>-<cpu>/NAME.json`, every timing of it, with machine, commit and settings.
 //!
 //! What a program measures is its own business (`programs`, `growth`); what the documents say of it is made by `generate`.
@@ -44,20 +44,21 @@ pub struct Ceiling {
     pub gflop_per_s: f64,
     /// Whether the CPU multiplies bf16 in tiles.
     pub has_tiles: bool,
-    /// Weights that a token passes in the layers.
+    /// Weights that a token passes in the layers; no number where the model is not in the cache.
     pub weights: f64,
 }
 
 impl Ceiling {
     fn measure(underdog: &Path) -> Result<Self, String> {
         let doctor = object(Command::new(underdog).args(["doctor", "--json"]))?;
-        let model = object(Command::new(underdog).args(["models", "inspect", programs::MODEL, "--json"]))?;
-        let number = |object: &Value, key: &str| object[key].as_f64().ok_or(format!("no number `{key}`"));
-        let embedding = number(&model, "width")? * number(&model, "vocab")?;
+        // Products need no model.
+        let model = object(Command::new(underdog).args(["models", "inspect", programs::MODEL, "--json"]));
+        let model = model.unwrap_or_default();
+        let number = |key: &str| model[key].as_f64().unwrap_or(f64::NAN);
         Ok(Ceiling {
-            gflop_per_s: number(&doctor, "bf16_gflop_per_s")?,
+            gflop_per_s: doctor["bf16_gflop_per_s"].as_f64().ok_or("doctor gave no bf16_gflop_per_s")?,
             has_tiles: doctor["amx_bf16"] == true,
-            weights: number(&model, "parameters")? - embedding,
+            weights: number("parameters") - number("width") * number("vocab"),
         })
     }
 }

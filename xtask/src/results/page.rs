@@ -103,7 +103,7 @@ comes from a paired test on the same rows, corrected for the tests of that repor
 `tuned` the same with the adapter that was trained, `constrained` the untrained model held to the labels or the schema of the task, `few-shot` the untrained model
 with the most similar training rows in its prompt, `majority` the most frequent answer, `nearest` the answer of the most similar training
 row, `linear` a logistic regression on frozen sentence vectors (where the task has classes or labels). The strongest of those that are not `tuned` is
-marked with ▲. A model whose file has no chat template of its own is asked in plain text as long as it is untrained. Scores rest on the commit, the recipe and the number format that stand under each table; times are those of a machine that may have had
+marked with ▲. Gemma's base model has no chat template of its own and is asked in plain text as long as it is untrained. Scores rest on the commit, the recipe and the number format that stand under each table; times are those of a machine that may have had
 other work beside.
 ";
 

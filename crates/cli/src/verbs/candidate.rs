@@ -68,6 +68,9 @@ impl Candidate<'_> {
             let mut model = load_model(reference, self.precision, environment, output)?;
             model.decoding = self.decoding;
             let trained = (model.shots() > 0).then(|| Shots { count: model.shots(), within: None });
+            if shots.is_some_and(|shots| shots.count == 0) {
+                model.show_none();
+            }
             if let (None, Some(Shots { count, .. })) = (shots, trained) {
                 output.say(&format!(
                     "The adapter was trained with {count} similar rows before every question and is asked so; --shots 0 asks without."

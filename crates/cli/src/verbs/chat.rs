@@ -11,21 +11,24 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use underdog_eval::few_shot::{Shots, Similar};
 use underdog_eval::model::{Message, Request, Role};
-use underdog_eval::split::ReadOptions;
+use underdog_eval::split::{ReadOptions, Split};
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::LanguageModel;
 
 /// Runs the verb.
 pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output) -> Result<()> {
-    let task = arguments.task.as_deref().map(Task::load).transpose()?;
+    let mut task = arguments.task.as_deref().map(Task::load).transpose()?;
+    if let Some(file) = &arguments.train_data {
+        task = task.map(|task| task.with_data(Split::Train, file));
+    }
     if let Some(task) = &task {
         task.require_typed()?;
     }
     let decoding = arguments.decoding.decoding(arguments.seed)?;
     let mut model = load_model(&arguments.model, &arguments.precision, environment, output)?;
     model.decoding = decoding;
-    let similar = similar(&model, task.as_ref(), environment, output)?;
+    let similar = similar((&model, arguments.shots), task.as_ref(), environment, output)?;
     let prompt = ChatPrompt { task, system: arguments.system.clone(), similar };
     let talk = Talk { model: &model, environment, output, max_new_tokens: arguments.max_new_tokens };
     if std::io::stdin().is_terminal() && !output.json {
@@ -47,17 +50,23 @@ pub fn run(arguments: &ChatArguments, environment: &Environment, output: &Output
     }
 }
 
-/// The rows that an adapter wants to see before a question, where it was trained with such.
+/// The rows to show before the first question: as many as somebody asked for, else as the adapter was trained with.
 fn similar(
-    model: &LanguageModel,
+    (model, asked): (&LanguageModel, Option<usize>),
     task: Option<&Task>,
     environment: &Environment,
     output: &Output,
 ) -> Result<Option<Similar>> {
-    let shots = Shots { count: model.shots(), within: None };
+    let shots = Shots { count: asked.unwrap_or(model.shots()), within: None };
     match task {
         _ if shots.count == 0 => Ok(None),
         Some(task) => {
+            if asked.is_none() {
+                output.say(&format!(
+                    "The adapter was trained with {} similar rows before every question and is asked so; --shots 0 asks without.",
+                    shots.count
+                ));
+            }
             let rows = task.train(&ReadOptions { skip_bad_rows: true, allow_leakage: true })?;
             Similar::new(shots, task, &rows, encoder(ENCODER, environment, output)?).map(Some)
         }

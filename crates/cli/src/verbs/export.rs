@@ -28,6 +28,8 @@ struct Written {
     model: String,
     file: String,
     quantize: String,
+    /// Similar rows before every question with which the adapter was trained.
+    shots: usize,
     #[serde(flatten)]
     exported: Exported,
     /// `None` where the model has nothing to say to the prompts.
@@ -44,12 +46,18 @@ pub fn run(arguments: &ExportArguments, environment: &Environment, output: &Outp
     }
     let model = load_model(&arguments.model, "f32", environment, output)?;
     let base = Reference::parse(&arguments.model)?.locate(&environment.cache)?;
-    let exported = export(&Checkpoint::open(&base)?, model.lora.as_ref(), quantization, &arguments.out)?;
+    let exported = export(
+        &Checkpoint::open(&base)?,
+        (model.lora.as_ref(), model.shots()),
+        quantization,
+        &arguments.out,
+    )?;
     output.say("comparing the file with the model");
     let written = Written {
         model: arguments.model.clone(),
         file: arguments.out.display().to_string(),
         quantize: arguments.quantize.clone(),
+        shots: model.shots(),
         parity: parity(&model, arguments, environment, output)?,
         exported,
     };
@@ -84,6 +92,13 @@ fn text(written: &Written) -> String {
     if !fallbacks.is_empty() {
         let all = list(fallbacks.iter().map(|(name, n)| format!("{n} {name}")).collect());
         lines.push(format!("  fallbacks  {all} (rows are not whole blocks of 256)"));
+    }
+    if written.shots > 0 {
+        let ask = "the file says so to underdog; other programs have to put them there";
+        lines.push(format!(
+            "  prompt     trained with {} similar rows before every question: {ask}",
+            written.shots
+        ));
     }
     lines.push(match &written.parity {
         None => "  parity     - (the model answered nothing)".into(),

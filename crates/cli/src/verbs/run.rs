@@ -227,11 +227,15 @@ fn commands(arguments: &RunArguments, recipe: &Recipe, used: Precision, adapter:
     flag(&mut again, "--set", Some(format!("precision={}", used.name())));
     let command = |purpose: &str, command: String| Command { purpose: purpose.into(), command };
     let precision = format!(" --precision {}", used.name());
-    let measure = format!("underdog eval {task} --model {tuned}{rows}{precision} --seed {}", recipe.seed);
+    let shots = if recipe.shots > 0 { format!(" --shots {}", recipe.shots) } else { String::new() };
+    let measure =
+        format!("underdog eval {task} --model {tuned}{shots}{rows}{precision} --seed {}", recipe.seed);
+    let shown = arguments.train_data.as_ref().filter(|_| recipe.shots > 0);
+    let shown = shown.map_or(String::new(), |file| format!(" --train-data {}", quoted(&file.display())));
     vec![
         command("Repeat this run", again),
         command("Measure the tuned model again", measure),
-        command("Talk to the tuned model", format!("underdog chat {tuned} --task {task}{precision}")),
+        command("Talk to the tuned model", format!("underdog chat {tuned} --task {task}{shown}{precision}")),
     ]
 }
 

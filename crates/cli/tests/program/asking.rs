@@ -2,7 +2,7 @@
 
 #[cfg(unix)]
 use super::common;
-use super::home::Home;
+use super::home::{Home, rows};
 #[cfg(unix)]
 use serde_json::Value;
 
@@ -42,12 +42,19 @@ fn an_adapter_is_asked_with_as_many_similar_rows_as_it_was_trained_with() {
         done.json()["candidate"].as_str().unwrap().rsplit('/').next().unwrap().to_string()
     };
     assert_eq!(candidate("x"), "adapter?shots=2");
-    assert_eq!(candidate("y --shots 0"), "adapter");
+    assert_eq!(candidate("y --shots 0"), "adapter?shots=0");
     assert_eq!(candidate("z --shots 1"), "adapter?shots=1");
     assert_eq!(home.run("models inspect TINY+t/adapter --json").json()["adapter_shots"], 2);
     let tokens = |more: &str| {
         let chat = format!("chat TINY+t/adapter --max-new-tokens 1 --json {more}");
         home.run_with(&chat, "number 3").json()["prompt_tokens"].as_u64().unwrap()
     };
-    assert!(tokens("--task task") > 2 * tokens(""), "rows like the question stand before it");
+    let none = tokens("--task task --shots 0");
+    let one = tokens("--task task --shots 1");
+    assert!(none < one && one < tokens("--task task"), "rows like the question stand before it");
+    home.write("other.jsonl", rows(100..101));
+    assert!(
+        tokens("--task task --train-data other.jsonl") < tokens("--task task"),
+        "there is one row to show"
+    );
 }

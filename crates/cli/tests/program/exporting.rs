@@ -110,6 +110,12 @@ fn export_prints_one_object_and_merges_an_adapter() {
         "blocks are taken over as they are"
     );
     assert_eq!(again["parity"]["same_token"], 1.0);
+    assert_eq!((&object["shots"], &again["shots"]), (&json!(0), &json!(0)));
+    let origin = home.text("t/adapter/underdog.json").replacen('{', "{\n  \"shots\": 3,", 1);
+    home.write("t/adapter/underdog.json", origin);
+    let merged = home.run("export base.gguf+t/adapter --out z.gguf --json").json();
+    let from = home.run("export z.gguf --out zz.gguf --json").json();
+    assert_eq!((&merged["shots"], &from["shots"]), (&json!(3), &json!(3)), "the file keeps how it is asked");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use dequantize::{TensorType, dequantize};
 pub(crate) use names::{is_permuted, is_superfluous, permute_rows, tensor_name, unpermute, unpermute_rows};
 pub use quantize::quantize;
 pub(crate) use settings::config;
-pub use write::{NewTensor, write};
+pub use write::{NewTensor, Setting, write};
 
 /// One metadata value. Integers of all widths are widened; an array of integers that all fit is kept as `i32`.
 #[derive(Clone, Debug, PartialEq)]

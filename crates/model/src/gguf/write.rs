@@ -23,16 +23,25 @@ pub struct NewTensor {
     pub bytes: Vec<u8>,
 }
 
-/// Writes `tensors` with the metadata of `source`, of which the integers of `changes` are set or added. The file is whole
+/// A value of metadata.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    /// An unsigned integer of 32 bits.
+    Number(u32),
+    /// A text.
+    Text(String),
+}
+
+/// Writes `tensors` with the metadata of `source`, of which those of `changes` are set or added. The file is whole
 /// or not there.
 ///
 /// # Errors
 /// When the source's metadata cannot be read again, or the disk does not take the file.
-pub fn write(path: &Path, source: &Gguf, changes: &[(&str, u32)], tensors: &[NewTensor]) -> Result<()> {
+pub fn write(path: &Path, source: &Gguf, changes: &[(&str, Setting)], tensors: &[NewTensor]) -> Result<()> {
     files::write_atomic(path, &bytes(source, changes, tensors)?)
 }
 
-fn bytes(source: &Gguf, changes: &[(&str, u32)], tensors: &[NewTensor]) -> Result<Vec<u8>> {
+fn bytes(source: &Gguf, changes: &[(&str, Setting)], tensors: &[NewTensor]) -> Result<Vec<u8>> {
     let kept: Vec<_> = parse::entries(source.bytes(), source.path())?
         .into_iter()
         .filter(|(key, _)| key != "general.alignment" && changes.iter().all(|(change, _)| change != key))
@@ -44,8 +53,17 @@ fn bytes(source: &Gguf, changes: &[(&str, u32)], tensors: &[NewTensor]) -> Resul
     kept.into_iter().for_each(|(_, range)| out.extend(&source.bytes()[range]));
     for (key, value) in changes {
         put_string(&mut out, key);
-        out.extend(4u32.to_le_bytes());
-        out.extend(value.to_le_bytes());
+        // The format's own numbers of the two types.
+        match value {
+            Setting::Number(number) => {
+                out.extend(4u32.to_le_bytes());
+                out.extend(number.to_le_bytes());
+            }
+            Setting::Text(text) => {
+                out.extend(8u32.to_le_bytes());
+                put_string(&mut out, text);
+            }
+        }
     }
     let mut offset = 0;
     for tensor in tensors {

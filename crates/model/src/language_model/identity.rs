@@ -30,6 +30,9 @@ impl LanguageModel {
             identity.name.push_str(&format!("?{setting}"));
             identity.fingerprint.push_str(&format!(" {setting}"));
         }
+        if self.shows_none {
+            identity.name.push_str("?shots=0");
+        }
         if self.plain().is_some() {
             identity.fingerprint.push_str(" plain");
         }
