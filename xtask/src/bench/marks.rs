@@ -281,7 +281,7 @@ fn same_loss(bench: &Bench, peers: &Peers<'_>, files: &Files) -> Result<Value, S
     let set = [&["batch=8", "steps=1"], &QUESTION_ALONE[..]].concat().into_iter().map(String::from);
     let set: Vec<String> = set.collect();
     let run = training(bench, MODEL, task, &set, &["--data", &path.display().to_string()])?;
-    // The script's median leaves the first step out, so it needs a second one, which takes no rows here.
+    // The script's median leaves the first step out, so it needs a second one: the same rows again.
     let twice = write(&bench.scratch, "sixteen.jsonl", &rows.repeat(2))?;
     let peer = peers.train(&twice, &files.systems[Prompt::Intents as usize], "2");
     let (ours, peer) = (run.losses.first().copied(), peer["losses"][0].as_f64());

@@ -72,9 +72,7 @@ impl Candidate<'_> {
                 model.show_none();
             }
             if let (None, Some(Shots { count, .. })) = (shots, trained) {
-                output.say(&format!(
-                    "The adapter was trained with {count} similar rows before every question and is asked so; --shots 0 asks without."
-                ));
+                say_shown(count, output);
             }
             let examples = match shots.or(trained).filter(|shots| shots.count > 0) {
                 Some(shots) => Some((shots, encoder(ENCODER, environment, output)?)),
@@ -221,6 +219,13 @@ fn agreed<T: PartialEq + std::fmt::Display>(
         }
         _ => Ok(flag.or(typed)),
     }
+}
+
+/// Says that an adapter is asked as it was trained, without being told.
+pub fn say_shown(count: usize, output: &Output) {
+    output.say(&format!(
+        "The adapter was trained with {count} similar rows before every question and is asked so; --shots 0 asks without."
+    ));
 }
 
 /// Takes `?shots=K` off the end of a reference.

@@ -3,7 +3,7 @@
 use crate::arguments::ChatArguments;
 use crate::environment::Environment;
 use crate::output::Output;
-use crate::verbs::candidate::{ENCODER, encoder};
+use crate::verbs::candidate::{ENCODER, encoder, say_shown};
 use crate::verbs::load_model;
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Read};
@@ -62,10 +62,7 @@ fn similar(
         _ if shots.count == 0 => Ok(None),
         Some(task) => {
             if asked.is_none() {
-                output.say(&format!(
-                    "The adapter was trained with {} similar rows before every question and is asked so; --shots 0 asks without.",
-                    shots.count
-                ));
+                say_shown(shots.count, output);
             }
             let rows = task.train(&ReadOptions { skip_bad_rows: true, allow_leakage: true })?;
             Similar::new(shots, task, &rows, encoder(ENCODER, environment, output)?).map(Some)

@@ -2,7 +2,9 @@
 
 #[cfg(unix)]
 use super::common;
-use super::home::{Home, rows};
+use super::home::Home;
+#[cfg(unix)]
+use super::home::rows;
 #[cfg(unix)]
 use serde_json::Value;
 

@@ -165,11 +165,11 @@ impl Matrix {
         dequantise::rows(self, range, out);
     }
 
-    /// Rows `range`, which begin at a multiple of 16, as the right factor Wᵀ `[columns, range.len()]` in bf16: what is in
-    /// [`Matrix::rows`], rounded. `to` keeps its memory.
+    /// Rows `range`, which begin at a multiple of 16 and end at one or at the last row, as the right factor Wᵀ
+    /// `[columns, range.len()]` in bf16: what is in [`Matrix::rows`], rounded. `to` keeps its memory.
     ///
     /// # Panics
-    /// When the range is not inside the matrix or begins elsewhere.
+    /// When the range is not inside the matrix, or begins or ends elsewhere.
     pub fn tiles(&self, range: Range<usize>, to: &mut Packed, threads: Threads) {
         dequantise::tiles(self, range, to, threads);
     }
