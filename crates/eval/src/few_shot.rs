@@ -133,6 +133,13 @@ impl Similar {
     }
 }
 
+/// Whether the examples of a conversation, its earlier turns, have more than one answer.
+pub fn disagree(conversation: &[Message]) -> bool {
+    let mut answers = conversation.iter().filter(|m| m.role == Role::Assistant).map(|m| &m.content);
+    let first = answers.next();
+    answers.any(|answer| Some(answer) != first)
+}
+
 /// A candidate with examples in front of every question.
 pub struct FewShot<'a> {
     model: Box<dyn Model + 'a>,
@@ -281,6 +288,18 @@ mod tests {
         assert_ne!(identity.fingerprint, other.fingerprint);
         let (text, _) = ask(&task, &train, "9", "c");
         assert_eq!(text.matches("Assistant").count(), 4);
+    }
+
+    #[test]
+    fn examples_disagree_where_they_have_two_answers() {
+        let turn = |role, content: &str| Message { role, content: content.into() };
+        let mut messages = vec![turn(Role::System, "S"), turn(Role::User, "q")];
+        assert!(!disagree(&messages), "none");
+        messages.splice(1..1, [turn(Role::User, "a"), turn(Role::Assistant, "1")]);
+        messages.splice(1..1, [turn(Role::User, "b"), turn(Role::Assistant, "1")]);
+        assert!(!disagree(&messages));
+        messages.splice(1..1, [turn(Role::User, "c"), turn(Role::Assistant, "2")]);
+        assert!(disagree(&messages));
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct Recipe {
     pub shots: usize,
     /// Which answers of a conversation carry loss: `last`, or `all`, those of the `shots` among them.
     pub answers: String,
+    /// Which training rows are learned from: `all`, or `disagreeing`, those whose `shots` do not all have the same answer.
+    /// Where they agree there is little to learn, and the rest still shows them before other questions.
+    pub rows: String,
     /// Adapted products: `all-linear` or names like `q_proj`, separated by commas.
     pub targets: String,
     /// Seed of the fresh adapter, the order of rows and dropout.
@@ -72,6 +75,7 @@ impl Default for Recipe {
             prompt_weight: 0.0,
             shots: 0,
             answers: "last".into(),
+            rows: "all".into(),
             targets: "all-linear".into(),
             seed: 0,
             precision: "auto".into(),
@@ -152,6 +156,13 @@ impl Recipe {
         within("dropout", self.dropout, 0.0, 0.99)?;
         within("prompt_weight", self.prompt_weight, 0.0, 1.0)?;
         self.learned()?;
+        if self.disagreeing()? && self.shots < 2 {
+            return wrong(
+                "shots",
+                "2 or more, which can disagree, or rows = \"all\"",
+                self.shots.to_string(),
+            );
+        }
         self.modules().map(|_| ())
     }
 
@@ -165,6 +176,20 @@ impl Recipe {
             "all" => Ok(Learned::All),
             other => Err(Error::new(Kind::Usage, "recipe value `answers`")
                 .expected("last or all")
+                .found(format!("`{other}`"))),
+        }
+    }
+
+    /// Whether rows are left out whose similar rows agree.
+    ///
+    /// # Errors
+    /// A word that means neither.
+    pub fn disagreeing(&self) -> Result<bool> {
+        match self.rows.as_str() {
+            "all" => Ok(false),
+            "disagreeing" => Ok(true),
+            other => Err(Error::new(Kind::Usage, "recipe value `rows`")
+                .expected("all or disagreeing")
                 .found(format!("`{other}`"))),
         }
     }
@@ -243,6 +268,8 @@ mod tests {
             ("precision=f8", "f8"),
             ("method=dpo", "dpo"),
             ("targets=qproj", "qproj"),
+            ("rows=some", "all or disagreeing"),
+            ("rows=disagreeing", "recipe value `shots`"),
             ("rank", "key=value"),
         ] {
             let error = resolve(&[set]).unwrap_err();

@@ -8,7 +8,7 @@ use crate::run_folder;
 use crate::verbs::baselines::{Measured, measure_all};
 use crate::verbs::candidate::{Candidate, attach_encoders};
 use crate::verbs::eval::measure;
-use crate::verbs::train::{asked, describe, examples, recipe, similar, teach};
+use crate::verbs::train::{asked, describe, examples, learned_from, recipe, similar, teach};
 use crate::verbs::{load_base, say_skipped, skipped_note};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,12 @@ pub fn run(arguments: &RunArguments, environment: &Environment, output: &Output)
     attach_encoders(task, environment, output)?;
     let mut model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let similar = similar(task, rows, recipe, environment, output)?;
-    let examples = examples(task, rows, &model, similar.as_ref(), recipe.learned()?)?;
+    let examples = examples(task, rows, &model, similar.as_ref(), recipe)?;
     let folder = run_folder::resolve(&arguments.folder, &task.name, "run")?;
     output.say(&format!(
-        "{}: {} rows to learn from, everything goes to {}",
+        "{}: {}, everything goes to {}",
         task.name,
-        examples.len(),
+        learned_from(&examples, rows),
         folder.display()
     ));
 

@@ -10,16 +10,16 @@ use crate::verbs::candidate::{ENCODER, encoder};
 use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
 use std::path::Path;
-use underdog_eval::Result;
-use underdog_eval::few_shot::{FewShot, Shots, Similar};
+use underdog_eval::few_shot::{FewShot, Shots, Similar, disagree};
 use underdog_eval::model::{Message, Model};
 use underdog_eval::report::TrainSummary;
 use underdog_eval::sample::Sample;
 use underdog_eval::split::{Rows, Split, Train};
 use underdog_eval::task::Task;
+use underdog_eval::{Error, Kind, Result};
 use underdog_model::language_model::LanguageModel;
 use underdog_model::lora::Lora;
-use underdog_train::data::{Example, Learned, Row, tokenize};
+use underdog_train::data::{Example, Row, tokenize};
 use underdog_train::memory;
 use underdog_train::recipe::Recipe;
 use underdog_train::trainer::{self, RunFiles};
@@ -38,7 +38,10 @@ pub fn run(arguments: &TrainArguments, environment: &Environment, output: &Outpu
     say_skipped(rows.skipped(), output);
     let model = load_base(&recipe.base, &recipe.precision, environment, output)?;
     let similar = similar(&task, &rows, &recipe, environment, output)?;
-    let examples = examples(&task, &rows, &model, similar.as_ref(), recipe.learned()?)?;
+    let examples = examples(&task, &rows, &model, similar.as_ref(), &recipe)?;
+    if recipe.disagreeing()? {
+        output.say(&learned_from(&examples, &rows));
+    }
     if arguments.preview {
         return preview(&model, &examples, &recipe, output);
     }
@@ -81,16 +84,16 @@ pub fn similar(
     .map(Some)
 }
 
-/// Rows as token sequences, with similar rows before every question where there are any.
+/// The rows that the recipe learns from as token sequences, with similar rows before every question where there are any.
 ///
 /// # Errors
-/// A row that makes no prompt or does not fit the model.
+/// A row that makes no prompt or does not fit the model; a recipe that leaves no row to learn from.
 pub fn examples(
     task: &Task,
     rows: &Rows<Train>,
     model: &LanguageModel,
     similar: Option<&Similar>,
-    learned: Learned,
+    recipe: &Recipe,
 ) -> Result<Vec<Example>> {
     let samples = rows.samples();
     let mut conversations = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
@@ -98,10 +101,28 @@ pub fn examples(
         conversations =
             similar.show(&conversations.iter().map(Vec::as_slice).collect::<Vec<_>>(), &|_| None)?;
     }
+    let mut asked: Vec<(&Sample, Vec<Message>)> = samples.iter().zip(conversations).collect();
+    if recipe.disagreeing()? {
+        asked.retain(|(_, messages)| disagree(messages));
+        if asked.is_empty() {
+            return Err(Error::new(Kind::Usage, "recipe value `rows`")
+                .expected("rows whose similar rows disagree")
+                .found(format!("similar rows that agree, for each of {} rows", samples.len()))
+                .hint("rows = \"all\" learns from every row; more `shots` disagree sooner"));
+        }
+    }
     let row = |(sample, messages): (&Sample, Vec<Message>)| {
         Ok(Row { id: sample.id.clone(), messages, completion: task.completion(sample)? })
     };
-    tokenize(model, &samples.iter().zip(conversations).map(row).collect::<Result<Vec<_>>>()?, learned)
+    tokenize(model, &asked.into_iter().map(row).collect::<Result<Vec<_>>>()?, recipe.learned()?)
+}
+
+/// How many rows are learned from, and of how many where some are left out.
+pub fn learned_from(examples: &[Example], rows: &Rows<Train>) -> String {
+    match (examples.len(), rows.samples().len()) {
+        (kept, all) if kept == all => format!("{all} rows to learn from"),
+        (kept, all) => format!("{kept} of {all} rows to learn from, those whose similar rows disagree"),
+    }
 }
 
 /// A trained model, asked as it was trained: with similar rows before every question where there are any.

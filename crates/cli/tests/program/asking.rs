@@ -24,17 +24,41 @@ fn chat_with_a_task_asks_as_training_does() {
     tokens("{{ input }} {{ id }}").fails(2, &["`id`"]);
 }
 
+/// A home in which similar rows can be found; `None` where the encoder's weights are not here.
 #[cfg(unix)]
-#[test]
-fn an_adapter_is_asked_with_as_many_similar_rows_as_it_was_trained_with() {
+fn with_encoder() -> Option<Home> {
     let encoder = "all-minilm-l6-v2";
-    if common::weights(encoder).is_none() {
-        return;
-    }
+    common::weights(encoder)?;
     let home = Home::new();
     std::fs::create_dir(home.path("cache")).unwrap();
     std::os::unix::fs::symlink(common::cache().root().join(encoder), home.path("cache").join(encoder))
         .unwrap();
+    Some(home)
+}
+
+#[cfg(unix)]
+#[test]
+fn rows_whose_similar_rows_agree_can_be_left_out_of_training() {
+    let Some(home) = with_encoder() else { return };
+    // Far from the others and with one answer: the two rows before each of them agree.
+    let easy: String =
+        ["Where is my card?", "Where is the card?", "Where is my new card?", "Where is card of mine?"]
+            .map(|input| format!("{{\"input\": \"{input}\", \"expected\": \"card\"}}\n"))
+            .concat();
+    home.write("mixed.jsonl", easy.clone() + &rows(0..6));
+    let train = "train task --model TINY --set steps=1 --set shots=2 --set rows=disagreeing --data";
+    let done = home.run(&format!("{train} mixed.jsonl --out t --json"));
+    assert!(done.stderr.contains("6 of 10 rows to learn from"), "{}", done.stderr);
+    assert_eq!(done.json()["rows"], 6);
+    home.write("easy.jsonl", easy);
+    home.run(&format!("{train} easy.jsonl --out u"))
+        .fails(2, &["similar rows that agree", "for each of 4 rows"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_adapter_is_asked_with_as_many_similar_rows_as_it_was_trained_with() {
+    let Some(home) = with_encoder() else { return };
     home.run("train task --model TINY --set steps=1 --set shots=2 --out t --json").json();
     let origin: Value = serde_json::from_slice(&home.read("t/adapter/underdog.json")).unwrap();
     assert_eq!(origin["shots"], 2);

@@ -152,11 +152,12 @@ impl Home {
         Done::new(self.command(arguments).output().unwrap())
     }
 
-    /// Runs it with something on stdin.
+    /// Runs it with something on stdin, which a request that is refused may not read any more.
     pub fn run_with(&self, arguments: &str, stdin: &str) -> Done {
-        use std::io::Write;
+        use std::io::{ErrorKind, Write};
         let mut child = self.start(self.command(arguments).stdin(Stdio::piped()));
-        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        let written = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        assert!(written.map_or_else(|error| error.kind() == ErrorKind::BrokenPipe, |()| true));
         self.end(child)
     }
 

@@ -214,7 +214,7 @@ impl Asking<'_> {
             self.output.say(&format!("point {} of {}: {count} training rows", point + 1, self.counts.len()));
             let part = self.rows.clone().limited(Some(count), self.recipe.seed)?;
             let similar = similar(self.task, &part, self.recipe, self.environment, self.output)?;
-            let examples = examples(self.task, &part, model, similar.as_ref(), self.recipe.learned()?)?;
+            let examples = examples(self.task, &part, model, similar.as_ref(), self.recipe)?;
             let recipe = at_point(self.recipe, (count, all), self.arguments.steps_cap);
             let directory = self.folder.join(format!("points/{TUNED}-{count}"));
             let harness_fingerprint = Some(self.task.harness.fingerprint().to_owned());
