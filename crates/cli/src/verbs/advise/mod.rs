@@ -14,7 +14,7 @@ use crate::verbs::baselines::{Measured, left_out, measure_prompts, usual_encoder
 use crate::verbs::candidate::{Candidate, ENCODER, attach_encoders};
 use crate::verbs::eval::measure;
 use crate::verbs::run::quoted;
-use crate::verbs::train::{asked, examples, recipe, similar, teach};
+use crate::verbs::train::{asked, examples, learned_from, recipe, similar, teach};
 use crate::verbs::{load_base, say_skipped, skipped_note};
 use std::path::{Path, PathBuf};
 use underdog_eval::advise::{AdviseData, Findings, LearningCurve};
@@ -215,6 +215,9 @@ impl Asking<'_> {
             let part = self.rows.clone().limited(Some(count), self.recipe.seed)?;
             let similar = similar(self.task, &part, self.recipe, self.environment, self.output)?;
             let examples = examples(self.task, &part, model, similar.as_ref(), self.recipe)?;
+            if self.recipe.disagreeing()? {
+                self.output.say(&learned_from(&examples, &part));
+            }
             let recipe = at_point(self.recipe, (count, all), self.arguments.steps_cap);
             let directory = self.folder.join(format!("points/{TUNED}-{count}"));
             let harness_fingerprint = Some(self.task.harness.fingerprint().to_owned());
