@@ -133,9 +133,11 @@ impl Similar {
     }
 }
 
-/// Whether the examples of a conversation, its earlier turns, have more than one answer.
-pub fn disagree(conversation: &[Message]) -> bool {
-    let mut answers = conversation.iter().filter(|m| m.role == Role::Assistant).map(|m| &m.content);
+/// Whether the examples that `asked` has and the conversation `alone` has not do not all have one answer. Earlier turns of the
+/// conversation itself are no examples.
+pub fn disagree(asked: &[Message], alone: &[Message]) -> bool {
+    let examples = asked.iter().skip(place(alone)).take(asked.len().saturating_sub(alone.len()));
+    let mut answers = examples.filter(|m| m.role == Role::Assistant).map(|m| &m.content);
     let first = answers.next();
     answers.any(|answer| Some(answer) != first)
 }
@@ -159,9 +161,13 @@ fn arranged(messages: &[Message], shown: &[&(String, String)]) -> Vec<Message> {
         [(Role::User, question), (Role::Assistant, answer)]
             .map(|(role, content)| Message { role, content: content.clone() })
     });
-    let place = messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0);
-    let (before, after) = messages.split_at(place);
+    let (before, after) = messages.split_at(place(messages));
     before.iter().cloned().chain(turns).chain(after.iter().cloned()).collect()
+}
+
+/// Where examples go: before the last question.
+fn place(messages: &[Message]) -> usize {
+    messages.iter().rposition(|m| m.role == Role::User).unwrap_or(0)
 }
 
 impl Model for FewShot<'_> {
@@ -293,13 +299,22 @@ mod tests {
     #[test]
     fn examples_disagree_where_they_have_two_answers() {
         let turn = |role, content: &str| Message { role, content: content.into() };
-        let mut messages = vec![turn(Role::System, "S"), turn(Role::User, "q")];
-        assert!(!disagree(&messages), "none");
-        messages.splice(1..1, [turn(Role::User, "a"), turn(Role::Assistant, "1")]);
-        messages.splice(1..1, [turn(Role::User, "b"), turn(Role::Assistant, "1")]);
-        assert!(!disagree(&messages));
-        messages.splice(1..1, [turn(Role::User, "c"), turn(Role::Assistant, "2")]);
-        assert!(disagree(&messages));
+        let ended = |own: &[(&str, &str)]| {
+            let turns = own.iter().flat_map(|(q, a)| [turn(Role::User, q), turn(Role::Assistant, a)]);
+            let mut messages: Vec<Message> = [turn(Role::System, "S")].into_iter().chain(turns).collect();
+            messages.push(turn(Role::User, "q"));
+            messages
+        };
+        let answered = |alone: &[Message], answers: &[&str]| {
+            let examples: Vec<_> = answers.iter().map(|a| ("e".to_owned(), (*a).to_owned())).collect();
+            disagree(&arranged(alone, &examples.iter().collect::<Vec<_>>()), alone)
+        };
+        for own in [&[][..], &[("first", "2"), ("second", "3")]] {
+            let alone = ended(own);
+            assert!(!answered(&alone, &[]), "none");
+            assert!(!answered(&alone, &["1", "1"]));
+            assert!(answered(&alone, &["1", "2", "1"]));
+        }
     }
 
     #[test]

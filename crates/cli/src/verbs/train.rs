@@ -11,9 +11,8 @@ use crate::verbs::{load_base, say_skipped};
 use serde_json::json;
 use std::path::Path;
 use underdog_eval::few_shot::{FewShot, Shots, Similar, disagree};
-use underdog_eval::model::{Message, Model};
+use underdog_eval::model::Model;
 use underdog_eval::report::TrainSummary;
-use underdog_eval::sample::Sample;
 use underdog_eval::split::{Rows, Split, Train};
 use underdog_eval::task::Task;
 use underdog_eval::{Error, Kind, Result};
@@ -96,25 +95,25 @@ pub fn examples(
     recipe: &Recipe,
 ) -> Result<Vec<Example>> {
     let samples = rows.samples();
-    let mut conversations = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
-    if let Some(similar) = similar {
-        conversations =
-            similar.show(&conversations.iter().map(Vec::as_slice).collect::<Vec<_>>(), &|_| None)?;
-    }
-    let mut asked: Vec<(&Sample, Vec<Message>)> = samples.iter().zip(conversations).collect();
-    if recipe.disagreeing()? {
-        asked.retain(|(_, messages)| disagree(messages));
-        if asked.is_empty() {
-            return Err(Error::new(Kind::Usage, "recipe value `rows`")
-                .expected("rows whose similar rows disagree")
-                .found(format!("similar rows that agree, for each of {} rows", samples.len()))
-                .hint("rows = \"all\" learns from every row; more `shots` disagree sooner"));
+    let alone = samples.iter().map(|sample| task.messages(sample)).collect::<Result<Vec<_>>>()?;
+    let shown = match similar {
+        Some(similar) => similar.show(&alone.iter().map(Vec::as_slice).collect::<Vec<_>>(), &|_| None)?,
+        None => alone.clone(),
+    };
+    let disagreeing = recipe.disagreeing()?;
+    let mut learned = Vec::with_capacity(samples.len());
+    for ((sample, alone), messages) in samples.iter().zip(&alone).zip(shown) {
+        if !disagreeing || disagree(&messages, alone) {
+            learned.push(Row { id: sample.id.clone(), messages, completion: task.completion(sample)? });
         }
     }
-    let row = |(sample, messages): (&Sample, Vec<Message>)| {
-        Ok(Row { id: sample.id.clone(), messages, completion: task.completion(sample)? })
-    };
-    tokenize(model, &asked.into_iter().map(row).collect::<Result<Vec<_>>>()?, recipe.learned()?)
+    if disagreeing && learned.is_empty() {
+        return Err(Error::new(Kind::Usage, "recipe value `rows`")
+            .expected("rows whose similar rows disagree")
+            .found(format!("similar rows that agree, for each of {} rows", samples.len()))
+            .hint("rows = \"all\" learns from every row; more `shots` disagree sooner"));
+    }
+    tokenize(model, &learned, recipe.learned()?)
 }
 
 /// How many rows are learned from, and of how many where some are left out.
