@@ -19,9 +19,9 @@ use underdog_tensor::tiles::{self, Packed};
 const FEW_ROWS: usize = 32;
 
 /// Whether so many rows meet weights in blocks as they are. Many do where the CPU multiplies 8-bit integers faster than anything
-/// else it has.
+/// else it has: on vectors, unless there are tiles.
 pub fn meets_blocks(rows: usize) -> bool {
-    rows <= FEW_ROWS || (quantised::Path::best() == quantised::Path::Avx512Vnni && !tiles::amx_available())
+    rows <= FEW_ROWS || (quantised::Path::best() != quantised::Path::Portable && !tiles::amx_available())
 }
 
 /// The number format in which frozen weights are multiplied.

@@ -124,6 +124,44 @@ fn whole_numbers_are_exact_on_every_path() {
 }
 
 #[test]
+fn sums_of_the_largest_products_do_not_overflow() {
+    // Codes at both ends of what their bits hold, and x at ±127 with signs that make all products of an output add up: what sums
+    // of 16 bits on the way could not take, if there were one too many of them.
+    let rows = 20;
+    for format in FORMATS {
+        let columns = format.block().0;
+        for (byte, sign) in [(0xff, 1.0), (0xff, -1.0), (0x00, 1.0), (0x00, -1.0)] {
+            let (size, bytes) = format.block();
+            let mut data = vec![byte; 16 * columns / size * bytes];
+            for block in data.chunks_exact_mut(bytes) {
+                let at = if format == Format::Q6_K { 208 } else { 0 };
+                block[at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
+                if matches!(format.scales(), Scales::Least | Scales::Super) {
+                    block[2..4].fill(0);
+                }
+                // The signed codes of Q8_0 reach from −128, which is 0 here, to 127.
+                if format == Format::Q8_0 {
+                    block[2..].fill(if byte == 0 { 0x80 } else { 0x7f });
+                }
+            }
+            let weight = Matrix::new(format, &data, 16, columns).unwrap();
+            let mut plain = vec![0.0; 16 * columns];
+            weight.rows(0..16, &mut plain);
+            let want: f64 = plain[..columns].iter().map(|&w| w as f64 * 127.0 * sign as f64).sum();
+            let x = Rounded::new(&vec![127.0 * sign; rows * columns], columns);
+            for path in [Path::Portable, Path::Avx2, Path::Avx512Vnni] {
+                let mut y = vec![f32::NAN; rows * 16];
+                products_on(path, Team::One, &x, &mut [Product { weight: &weight, y: &mut y }]);
+                for y in y {
+                    let error = (y as f64 - want).abs();
+                    assert!(error <= want.abs() * 1e-5, "{format:?} {path:?}: {y}, want {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn memory_is_about_that_of_the_file_and_parts_of_rows_can_be_had() {
     for format in FORMATS {
         let (rows, columns) = (64, 512);

@@ -1,5 +1,6 @@
 //! With 512-bit vectors and VNNI: the 16 outputs of a group are the lanes of a vector.
 
+use super::tile::TileBlock;
 use super::{BLOCK, GROUP, LEAST, Matrix, PLAIN, Row, SUPER, SUPER_SIX, zero};
 use crate::quantised::Line;
 use std::arch::x86_64::*;
@@ -157,33 +158,6 @@ const SHIFTED: i32 = 0x4b40_0000;
 /// Rows that meet a group taken apart at a time: their sums, as integers and in f32, fill most of the registers.
 pub const TILE: usize = 8;
 
-/// A block of the columns of a tile of rows, in the order in which [`Apart::tile`] reads it.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct TileBlock {
-    codes: [[i8; BLOCK]; TILE],
-    sums: [[i32; 2]; TILE],
-    scales: [f32; TILE],
-    totals: [f32; TILE],
-}
-
-/// The blocks of whole tiles of rows, tile by tile; rows that are left over are left out.
-pub fn tile_blocks(x: &[Row<'_>]) -> Vec<TileBlock> {
-    let (tiles, _) = x.as_chunks::<TILE>();
-    let block = |rows: &[Row<'_>; TILE], at: usize| TileBlock {
-        codes: rows.map(|row| *row.codes[at * BLOCK..].first_chunk().expect("whole blocks")),
-        sums: rows.map(|row| row.sums[at]),
-        scales: rows.map(|row| row.scales[at]),
-        totals: rows.map(|row| row.totals[at]),
-    };
-    let count = x.first().map_or(0, |row| row.scales.len());
-    let mut blocks = Vec::with_capacity(tiles.len() * count);
-    for rows in tiles {
-        blocks.extend((0..count).map(|at| block(rows, at)));
-    }
-    blocks
-}
-
 /// A group of weights taken apart, for more than one tile of rows: what [`group`] works out again for every few rows.
 #[derive(Debug, Default)]
 pub struct Apart {
@@ -208,7 +182,7 @@ impl Apart {
 
     /// The outputs of the group for a tile of rows: the sums of [`group`] in the same order, so that they are equal bit by bit.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub fn tile<const BITS: usize, const KIND: u8>(&self, x: &[TileBlock]) -> [[f32; GROUP]; TILE] {
+    pub fn tile<const BITS: usize, const KIND: u8>(&self, x: &[TileBlock<TILE>]) -> [[f32; GROUP]; TILE] {
         let zero = zero(BITS, KIND);
         assert!(x.len() == self.codes.len() && x.len() == self.scales.len());
         let mut y = [_mm512_setzero_ps(); TILE];
@@ -260,8 +234,7 @@ impl Apart {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn four(codes: &[i8; BLOCK], v: usize) -> __m512i {
-    let at = |i| codes[4 * v + i] as u8;
-    _mm512_set1_epi32(i32::from_le_bytes([at(0), at(1), at(2), at(3)]))
+    _mm512_set1_epi32(super::tile::four(codes, v))
 }
 
 /// Vectors as numbers.

@@ -1,4 +1,4 @@
-//! One group of 16 outputs against rows of 8-bit integers, compiled for what the CPU has. Few rows meet it as it lies; many, with 512 bits,
+//! One group of 16 outputs against rows of 8-bit integers, compiled for what the CPU has. Few rows meet it as it lies; many, on vectors,
 //! in tiles after it was taken apart once.
 //!
 //! Every path computes the same integer sums and adds the blocks in the same order in f32; they differ in how products and
@@ -8,10 +8,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 use super::activation::{Rounded, Row};
 use super::{BLOCK, GROUP, Matrix, Scales, dequantise};
 use crate::cpu::{self, Level};
+#[cfg(target_arch = "x86_64")]
+use tile::TileBlock;
 
 /// How a product is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,27 +65,33 @@ const MANY: usize = 16;
 #[derive(Debug)]
 pub(super) struct Inputs<'a> {
     rows: Vec<Row<'a>>,
+    tiles: Tiles,
+}
+
+/// Many rows as a path reads them, and a group taken apart for them.
+#[derive(Debug)]
+enum Tiles {
+    /// Few rows, or a path that reads them as they lie.
+    None,
     #[cfg(target_arch = "x86_64")]
-    tiles: Vec<avx512::TileBlock>,
+    Avx512(Vec<TileBlock<{ avx512::TILE }>>, avx512::Apart),
     #[cfg(target_arch = "x86_64")]
-    apart: avx512::Apart,
+    Avx2(Vec<TileBlock<{ avx2::TILE }>>, avx2::Apart),
 }
 
 impl<'a> Inputs<'a> {
     /// Puts rows in the order in which a path reads them.
     pub fn new(path: Path, x: &'a Rounded) -> Self {
         let rows: Vec<Row<'a>> = (0..x.rows()).map(|row| x.row(row)).collect();
-        #[cfg(target_arch = "x86_64")]
-        {
-            let tiles = path == Path::Avx512Vnni && path.available() && rows.len() >= MANY;
-            let tiles = if tiles { avx512::tile_blocks(&rows) } else { Vec::new() };
-            Inputs { rows, tiles, apart: avx512::Apart::default() }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        {
-            let _ = path;
-            Inputs { rows }
-        }
+        let tiles = match path {
+            _ if rows.len() < MANY || !path.available() => Tiles::None,
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Vnni => Tiles::Avx512(tile::tile_blocks(&rows), avx512::Apart::default()),
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => Tiles::Avx2(tile::tile_blocks(&rows), avx2::Apart::default()),
+            _ => Tiles::None,
+        };
+        Inputs { rows, tiles }
     }
 }
 
@@ -115,10 +125,7 @@ pub(super) fn group(
     mut store: impl FnMut(usize, &[f32; GROUP]),
 ) {
     assert!(group < m.groups() && x.rows.iter().all(|row| row.codes.len() == m.columns));
-    #[cfg(target_arch = "x86_64")]
     let mut row = tiles(m, group, x, &mut store);
-    #[cfg(not(target_arch = "x86_64"))]
-    let mut row = 0;
     let (fours, rest) = x.rows[row..].as_chunks::<4>();
     for four in fours {
         for values in &some_rows(path, m, group, four) {
@@ -132,29 +139,40 @@ pub(super) fn group(
 }
 
 /// The tiles of [`Inputs`], if there are any, with the group taken apart once; gives the first row that is left.
-#[cfg(target_arch = "x86_64")]
 fn tiles(
     m: &Matrix,
     group: usize,
     x: &mut Inputs<'_>,
     store: &mut impl FnMut(usize, &[f32; GROUP]),
 ) -> usize {
-    let Inputs { tiles, apart, .. } = x;
-    if tiles.is_empty() {
-        return 0;
-    }
-    by_format!(m.format, BITS, KIND => {
-        // SAFETY: there are tiles only where the CPU has the features of their path, see [`Inputs::new`].
-        unsafe { apart.take::<BITS, KIND>(m, group) };
-        for (tile, blocks) in tiles.chunks_exact(m.blocks()).enumerate() {
-            // SAFETY: as above.
-            let values = unsafe { apart.tile::<BITS, KIND>(blocks) };
-            for (i, values) in values.iter().enumerate() {
-                store(tile * avx512::TILE + i, values);
-            }
+    let mut row = 0;
+    #[cfg(target_arch = "x86_64")]
+    let mut stored = |tile: &[[f32; GROUP]]| {
+        for values in tile {
+            store(row, values);
+            row += 1;
         }
-    });
-    tiles.len() / m.blocks() * avx512::TILE
+    };
+    match &mut x.tiles {
+        Tiles::None => {}
+        #[cfg(target_arch = "x86_64")]
+        Tiles::Avx512(tiles, apart) => by_format!(m.format, BITS, KIND => {
+            // SAFETY: there are such tiles only where the CPU has the features of their path, see [`Inputs::new`].
+            unsafe { apart.take::<BITS, KIND>(m, group) };
+            // SAFETY: as above.
+            tiles.chunks_exact(m.blocks()).for_each(|blocks| stored(&unsafe { apart.tile::<BITS, KIND>(blocks) }));
+        }),
+        #[cfg(target_arch = "x86_64")]
+        Tiles::Avx2(tiles, apart) => by_format!(m.format, BITS, KIND => {
+            // SAFETY: as above.
+            unsafe { apart.take::<BITS, KIND>(m, group) };
+            // SAFETY: as above.
+            tiles.chunks_exact(m.blocks()).for_each(|blocks| stored(&unsafe { apart.tile::<BITS, KIND>(blocks) }));
+        }),
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (m, group, store);
+    row
 }
 
 fn some_rows<const R: usize>(path: Path, m: &Matrix, group: usize, x: &[Row<'_>; R]) -> [[f32; GROUP]; R] {
