@@ -25,6 +25,7 @@ pub use cache::KvCache;
 use kept::Activations;
 use layer::{Attended, Scope};
 pub use memory::StepSize;
+use rayon::prelude::*;
 use std::sync::Arc;
 use underdog_eval::Result;
 use underdog_tensor::activation::Gate;
@@ -157,19 +158,21 @@ impl Transformer {
     pub fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = checkpoint.config().clone();
         let loading = Loading { precision, pool: Arc::new(Pool::new(rayon::current_num_threads())) };
-        let head = loading.head(checkpoint)?;
+        let layer = |i| LayerWeights::load(checkpoint, i, &loading);
+        // Layers side by side, since much of a tensor's way is on one thread.
+        let layers = || (0..config.layers.len()).into_par_iter().map(layer).collect::<Result<Vec<_>>>();
+        let (head, layers) = rayon::join(|| loading.head(checkpoint), layers);
         // Rows of the embedding are copied, never multiplied: there is nothing to pack them for.
         let plain = if precision == Precision::Native { precision } else { Precision::F32 };
         let embeddings = Loading { precision: plain, pool: loading.pool.clone() };
         let embedding =
             (!config.tied).then(|| embeddings.linear(checkpoint, Tensor::Embedding)).transpose()?;
-        let layer = |i| LayerWeights::load(checkpoint, i, &loading);
         Ok(Transformer {
             precision,
             embedding,
             final_norm: checkpoint.load(Tensor::FinalNorm)?,
-            head,
-            layers: (0..config.layers.len()).map(layer).collect::<Result<_>>()?,
+            head: head?,
+            layers: layers?,
             frequencies: config.ropes.iter().map(|r| r.frequencies(config.head_size)).collect(),
             pool: loading.pool,
             config,
