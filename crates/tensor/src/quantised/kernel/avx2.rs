@@ -5,7 +5,6 @@ use super::tile::{TileBlock, four};
 use super::{BLOCK, GROUP, LEAST, Matrix, PLAIN, Row, SUPER, SUPER_SIX, zero};
 use crate::quantised::Line;
 use std::arch::x86_64::*;
-use std::borrow::Borrow;
 
 /// Vectors to a group.
 const PARTS: usize = 2;
@@ -126,7 +125,7 @@ fn pairs<const BITS: usize>(codes: __m256i, four: __m256i) -> __m256i {
 /// A sum for each row and output: what it starts from, and the products of `$count` vectors of codes, from `$first` on, with a block
 /// of the rows. No function, since the compiler would call it, and sums would go through memory.
 macro_rules! sums {
-    ($bits:ident, $codes:expr, $x:expr, $from:expr, $count:expr, $start:expr) => {{
+    ($bits:ident, $cell:ident, $from:expr, $count:expr, $start:expr) => {{
         let (from, count): (usize, usize) = ($from, $count);
         let together = if together($bits) < count { together($bits) } else { count };
         let mut sums = [[_mm256_setzero_si256(); PARTS]; R];
@@ -138,9 +137,9 @@ macro_rules! sums {
             for v in 0..together {
                 let v = from + stretch * together + v;
                 for r in 0..R {
-                    let x = _mm256_set1_epi32(four($x[r], v));
+                    let x = _mm256_set1_epi32(four($cell.x[r], v));
                     for part in 0..PARTS {
-                        let pairs = pairs::<$bits>($codes[part][v], x);
+                        let pairs = pairs::<$bits>($cell.codes[part][v], x);
                         short[r][part] = _mm256_add_epi16(short[r][part], pairs);
                     }
                 }
@@ -156,30 +155,10 @@ macro_rules! sums {
     }};
 }
 
-/// A cell of weights taken apart.
-#[derive(Debug)]
-struct Weights {
-    /// As [`codes`] gives them.
-    codes: [[__m256i; 8]; PARTS],
-    /// As [`scales`] gives them.
-    scales: [[__m256; 3]; PARTS],
-}
-
-impl Weights {
-    #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    fn of<const BITS: usize, const KIND: u8>(m: &Matrix, cell: usize) -> Self {
-        let lines = &m.codes[cell * BITS..][..BITS];
-        Weights {
-            codes: [codes::<BITS>(lines, 0), codes::<BITS>(lines, 1)],
-            scales: [scales::<KIND>(m, cell, 0), scales::<KIND>(m, cell, 1)],
-        }
-    }
-}
-
 /// A cell of weights and the block of R rows that it meets.
-struct Cell<'a, W, const R: usize> {
-    weights: W,
+struct Cell<'a, const R: usize> {
+    codes: [[__m256i; 8]; PARTS],
+    scales: [[__m256; 3]; PARTS],
     x: [&'a [i8; BLOCK]; R],
     sums: [[i32; 2]; R],
     steps: [f32; R],
@@ -188,33 +167,31 @@ struct Cell<'a, W, const R: usize> {
 
 /// The outputs of a group for R rows: `cell` gives its cells, of which there are `count`.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn outputs<'a, const BITS: usize, const KIND: u8, const R: usize, W: Borrow<Weights>>(
+fn outputs<'a, const BITS: usize, const KIND: u8, const R: usize>(
     count: usize,
-    cell: impl Fn(usize) -> Cell<'a, W, R>,
+    cell: impl Fn(usize) -> Cell<'a, R>,
 ) -> [[f32; GROUP]; R] {
     let zero = if BITS == 8 { 0 } else { zero(BITS, KIND) };
     let mut y = [[_mm256_setzero_ps(); PARTS]; R];
     for at in 0..count {
         let cell = cell(at);
-        let Weights { codes, scales } = cell.weights.borrow();
         let mut products = [[_mm256_setzero_ps(); PARTS]; R];
         if KIND == SUPER_SIX {
             // The second half of the columns has scales of its own.
             for half in [1, 0] {
-                let a = sums!(BITS, codes, cell.x, 4 * half, 4, |r: usize| -zero * cell.sums[r][half]);
+                let a = sums!(BITS, cell, 4 * half, 4, |r: usize| -zero * cell.sums[r][half]);
                 for r in 0..R {
                     for part in 0..PARTS {
                         let a = _mm256_cvtepi32_ps(a[r][part]);
-                        products[r][part] = _mm256_fmadd_ps(scales[part][half], a, products[r][part]);
+                        products[r][part] = _mm256_fmadd_ps(cell.scales[part][half], a, products[r][part]);
                     }
                 }
             }
         } else {
-            let start = |r: usize| -zero * (cell.sums[r][0] + cell.sums[r][1]);
-            let a = sums!(BITS, codes, cell.x, 0, 8, start);
+            let a = sums!(BITS, cell, 0, 8, |r: usize| -zero * (cell.sums[r][0] + cell.sums[r][1]));
             for r in 0..R {
                 for part in 0..PARTS {
-                    products[r][part] = _mm256_mul_ps(scales[part][0], _mm256_cvtepi32_ps(a[r][part]));
+                    products[r][part] = _mm256_mul_ps(cell.scales[part][0], _mm256_cvtepi32_ps(a[r][part]));
                 }
             }
         }
@@ -223,7 +200,7 @@ fn outputs<'a, const BITS: usize, const KIND: u8, const R: usize, W: Borrow<Weig
             for part in 0..PARTS {
                 y[r][part] = _mm256_fmadd_ps(products[r][part], step, y[r][part]);
                 if KIND == LEAST || KIND == SUPER {
-                    y[r][part] = _mm256_fmadd_ps(scales[part][2], total, y[r][part]);
+                    y[r][part] = _mm256_fmadd_ps(cell.scales[part][2], total, y[r][part]);
                 }
             }
         }
@@ -238,10 +215,12 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
     group: usize,
     x: &[Row<'_>; R],
 ) -> [[f32; GROUP]; R] {
-    outputs::<BITS, KIND, R, Weights>(m.blocks(), |at| {
+    outputs::<BITS, KIND, R>(m.blocks(), |at| {
         let cell = group * m.blocks() + at;
+        let lines = &m.codes[cell * BITS..][..BITS];
         Cell {
-            weights: Weights::of::<BITS, KIND>(m, cell),
+            codes: [codes::<BITS>(lines, 0), codes::<BITS>(lines, 1)],
+            scales: [scales::<KIND>(m, cell, 0), scales::<KIND>(m, cell, 1)],
             x: x.map(|row| row.codes[at * BLOCK..].first_chunk().expect("whole blocks")),
             sums: x.map(|row| row.sums[at]),
             steps: x.map(|row| row.scales[at]),
@@ -252,26 +231,40 @@ pub fn group<const BITS: usize, const KIND: u8, const R: usize>(
 
 /// A group of weights taken apart, for more than one tile of rows: what [`group`] works out again for every few rows.
 #[derive(Debug, Default)]
-pub struct Apart(Vec<Weights>);
+pub struct Apart {
+    /// Of each cell, as [`codes`] gives them.
+    codes: Vec<[[__m256i; 8]; PARTS]>,
+    /// Of each cell, as [`scales`] gives them.
+    scales: Vec<[[__m256; 3]; PARTS]>,
+}
 
 impl Apart {
     /// Takes a group apart.
     #[target_feature(enable = "avx2,f16c")]
     pub fn take<const BITS: usize, const KIND: u8>(&mut self, m: &Matrix, group: usize) {
-        self.0.clear();
+        self.codes.clear();
+        self.scales.clear();
         for cell in group * m.blocks()..(group + 1) * m.blocks() {
-            self.0.push(Weights::of::<BITS, KIND>(m, cell));
+            let lines = &m.codes[cell * BITS..][..BITS];
+            self.codes.push([codes::<BITS>(lines, 0), codes::<BITS>(lines, 1)]);
+            self.scales.push([scales::<KIND>(m, cell, 0), scales::<KIND>(m, cell, 1)]);
         }
     }
 
     /// The outputs of the group for a tile of rows: the sums of [`group`] in the same order, so that they are equal bit by bit.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub fn tile<const BITS: usize, const KIND: u8>(&self, x: &[TileBlock<TILE>]) -> [[f32; GROUP]; TILE] {
-        assert!(x.len() == self.0.len());
-        outputs::<BITS, KIND, TILE, &Weights>(x.len(), |at| {
+        assert!(x.len() == self.codes.len() && x.len() == self.scales.len());
+        outputs::<BITS, KIND, TILE>(x.len(), |at| {
             let TileBlock { codes, sums, scales, totals } = &x[at];
-            let x = codes.each_ref();
-            Cell { weights: &self.0[at], x, sums: *sums, steps: *scales, totals: *totals }
+            Cell {
+                codes: self.codes[at],
+                scales: self.scales[at],
+                x: codes.each_ref(),
+                sums: *sums,
+                steps: *scales,
+                totals: *totals,
+            }
         })
     }
 }
