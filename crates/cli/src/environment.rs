@@ -22,13 +22,18 @@ pub struct Environment {
     pub system: PathBuf,
 }
 
+/// More threads than this are a slip of the hand: they would take longer to start than to work.
+const MOST_THREADS: usize = 1024;
+
 impl Environment {
     /// Reads the environment, sets up threads and the handler of Ctrl-C.
     pub fn resolve(threads: Option<usize>) -> Result<Self> {
         check_instruction_set()?;
         if let Some(threads) = threads {
-            if threads == 0 {
-                return Err(Error::new(Kind::Usage, "--threads").expected("at least 1").found("0"));
+            if !(1..=MOST_THREADS).contains(&threads) {
+                return Err(Error::new(Kind::Usage, "so many threads cannot work")
+                    .expected(format!("--threads of 1 to {MOST_THREADS}"))
+                    .found(threads.to_string()));
             }
             let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
             built.map_err(|e| Error::new(Kind::System, "cannot start the threads").found(e.to_string()))?;

@@ -104,7 +104,8 @@ pub fn score_card(candidates: &[(&str, &Evaluation)]) -> String {
     let Some((_, first)) = candidates.first() else { return String::new() };
     let score = first.header.harness.score.name();
     let mut text = format!("{} on {} rows ({})\n", first.task, first.n, first.split);
-    let cells = |name: &str| -> Vec<String> { candidates.iter().map(|(_, e)| cell(e, name)).collect() };
+    let cells =
+        |name: &str| -> Vec<String> { candidates.iter().map(|(_, e)| cell(e, name, first.n)).collect() };
     let mark = |name: &str| if name == score { "*" } else { " " };
     if candidates.len() > SIDE_BY_SIDE {
         let width = candidates.iter().map(|(role, _)| role.len()).max().unwrap_or(0);
@@ -138,19 +139,20 @@ fn without_verdict(role: &str, evaluation: &Evaluation) -> Option<String> {
     let verdicts = evaluation.samples.iter().flat_map(|sample| sample.verdicts.values());
     let reason =
         verdicts.filter(|verdict| matches!(verdict, Verdict::Missing { .. })).find_map(Verdict::reason)?;
+    let whose = if role.is_empty() { String::new() } else { format!("{role}: ") };
     (missing > 0)
-        .then(|| format!("{role}: {missing} of {} rows lack a verdict, such as: {reason}\n", evaluation.n))
+        .then(|| format!("{whose}{missing} of {} rows lack a verdict, such as: {reason}\n", evaluation.n))
 }
 
-/// A metric of an evaluation with its interval, or why there is none.
-fn cell(evaluation: &Evaluation, name: &str) -> String {
+/// A metric of an evaluation with its interval, or why there is none; and what it rests on, where that is not all of `rows`: some
+/// may lack a verdict, some were not asked, and another candidate may have been measured on others.
+fn cell(evaluation: &Evaluation, name: &str, rows: usize) -> String {
     let Some(m) = evaluation.metrics.get(name) else { return "-".into() };
+    let of = if m.n == rows { String::new() } else { format!(" of {}", m.n) };
     match (m.low, m.high) {
-        // Rows without a verdict are not among those that the number rests on.
-        (Some(low), Some(high)) if m.missing > 0 => {
-            format!("{:>7} [{} to {}] of {}", value(m), m.unit.bare(low), m.unit.bare(high), m.n)
+        (Some(low), Some(high)) => {
+            format!("{:>7} [{} to {}]{of}", value(m), m.unit.bare(low), m.unit.bare(high))
         }
-        (Some(low), Some(high)) => format!("{:>7} [{} to {}]", value(m), m.unit.bare(low), m.unit.bare(high)),
         _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
     }
 }

@@ -62,6 +62,10 @@ pub fn named(arguments: &[PathBuf]) -> Result<Vec<Found>> {
     for path in arguments {
         let here = if path.is_dir() { in_folder(path) } else { found(path.clone()).into_iter().collect() };
         if here.is_empty() {
+            // A file that wants to be a record says best itself why it is none.
+            if path.is_file() {
+                Evaluation::from_record(path)?;
+            }
             return Err(Error::new(Kind::Usage, "there is no record here")
                 .expected("a record file or the folder of a run")
                 .at(path.display().to_string()));

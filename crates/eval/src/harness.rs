@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
 /// Changes when the meaning of an unchanged harness changes, so that old and new scores are never compared.
-pub const HARNESS_VERSION: u32 = 1;
+pub const HARNESS_VERSION: u32 = 2;
 /// The metric every harness has: the share of samples that the candidate answered at all.
 pub const ANSWERED: &str = "answered";
 
@@ -202,6 +202,11 @@ fn resolve_metric(metric: &MetricSpec, known: &[(String, Kept)]) -> Result<Metri
             .found(format!("`{wanted}`")));
         }
     }
+    if let Some((name, _)) = (1..checks.len()).find_map(|i| checks[..i].iter().find(|c| c.0 == checks[i].0)) {
+        return Err(Error::new(Kind::Data, format!("the metric `{}` names a check twice", metric.name))
+            .expected("each check once, by its name or by one with `*`: another one would weigh double")
+            .found(format!("`{name}`")));
+    }
     if checks.is_empty() {
         return Err(Error::new(Kind::Data, format!("the metric `{}` has no checks", metric.name))
             .expected(format!("at least one of {}", names())));
@@ -280,6 +285,14 @@ mod tests {
         assert_eq!(missing["valid"].reason(), Some("no answer: too long"));
         assert_eq!(harness.metrics()[0].value(&Verdicts::new()), None, "no verdict is no number");
         assert_eq!(harness.metrics()[2].value(&Verdicts::new()), None);
+    }
+
+    #[test]
+    fn a_check_that_a_metric_names_twice_would_weigh_double() {
+        let mut twice = spec();
+        twice.metric[0].checks.push("field.a".into());
+        let error = Harness::new(twice).unwrap_err().to_string();
+        assert!(error.contains("`fields` names a check twice") && error.contains("`field.a`"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The runner: task + samples + candidate → record → metrics. It asks, judges and writes each answer as it comes; the
 //! candidate batches as it likes. What may be concluded from two evaluations is `compare`'s.
 
-use crate::compare::{GROUP, clusters_of};
+use crate::compare::{GROUP, clusters_of, leakage};
 use crate::harness::{ANSWERED, Metric, resolve_metrics};
 use crate::model::{Message, Model, Output, Request};
 use crate::record::{Header, RECORD_VERSION, Record, RecordSettings, RecordWriter, SampleRecord, by_id};
@@ -105,8 +105,15 @@ impl Evaluation {
         for metric in resolve_metrics(&header.harness)? {
             metrics.insert(metric.name.clone(), metric.measure(&verdicts, clusters.as_ref(), seed));
         }
-        let answered = samples.iter().filter(|sample| sample.output.is_some()).count();
-        metrics.insert(ANSWERED.to_owned(), statistics::rate(answered, samples.len()));
+        let answered: Vec<f64> =
+            ordered.iter().map(|sample| f64::from(u8::from(sample.output.is_some()))).collect();
+        let answered = match &clusters {
+            Some(clusters) => statistics::mean_in_clusters(&answered, clusters, seed),
+            None => {
+                statistics::rate(answered.iter().filter(|answered| **answered == 1.0).count(), samples.len())
+            }
+        };
+        metrics.insert(ANSWERED.to_owned(), answered);
         let seconds = samples.iter().map(|sample| sample.elapsed).fold(0.0, f64::max);
         let total = |count: fn(&SampleRecord) -> usize| samples.iter().map(count).sum();
         Ok(Evaluation {
@@ -126,6 +133,11 @@ impl Evaluation {
             header,
             samples,
         })
+    }
+
+    /// What is to be said where measured inputs stand in the training rows.
+    pub fn leakage_note(&self) -> Option<String> {
+        (self.header.shared > 0).then(|| leakage(self.header.shared, self.n))
     }
 
     /// Samples that the candidate could not answer; they count as wrong.
@@ -248,7 +260,10 @@ impl<'a> Sitting<'a> {
         records: Vec<SampleRecord>,
         n: usize,
     ) -> Self {
+        // The mean so far of a number of the corpus, or of one that is no share, would not be the score so far.
+        let is_shown = |metric: &&Metric| metric.is_mean_over(&[]) && metric.unit().is_share();
         let score = task.harness.metrics().iter().find(|metric| metric.name == task.harness.score());
+        let score = score.filter(is_shown);
         let score_of = |record: &SampleRecord| score.and_then(|metric| metric.value(&record.verdicts));
         let known = records.iter().filter_map(score_of);
         Sitting {

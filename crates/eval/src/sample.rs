@@ -162,7 +162,7 @@ fn take(fields: &mut Map<String, Value>, name: &str) -> Result<Value> {
         Some(value) => Ok(value),
         None => {
             let names: Vec<_> = fields.keys().take(12).map(|key| format!("`{key}`")).collect();
-            let found = if names.is_empty() { "no fields".into() } else { names.join(", ") };
+            let found = if names.is_empty() { "no other fields".into() } else { names.join(", ") };
             Err(Error::new(Kind::Data, format!("the field `{name}` is missing"))
                 .expected("`input` and `expected`")
                 .found(found))

@@ -103,7 +103,8 @@ fn text(all: &ManyComparisons, columns: usize) -> String {
     }
     text.push_str("* the score; differences in points with their 95 % interval");
     if all.corrected_tests > 1 {
-        text.push_str(&format!("; p corrected for {} tests (Holm)", all.corrected_tests));
+        let but = if all.primary.is_some() { ", but for the score on all samples" } else { "" };
+        text.push_str(&format!("; p corrected for {} tests (Holm){but}", all.corrected_tests));
     }
     if let Some(group) = &all.group {
         text.push_str(&format!("; samples of the same {group} count together"));

@@ -49,6 +49,7 @@ pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output
         seed: arguments.seed,
     };
     let evaluation = measure("eval", &task, &set, model.as_mut(), &settings, environment)?;
+    evaluation.leakage_note().iter().for_each(|note| output.say(note));
     output.result(&evaluation, || {
         let rate = evaluation.rows_per_s.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
         format!(

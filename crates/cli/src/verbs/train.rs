@@ -188,10 +188,11 @@ pub fn describe(summary: &TrainSummary, recipe: &Recipe, task: &Path) -> String 
 fn preview(model: &LanguageModel, examples: &[Example], recipe: &Recipe, output: &Output) -> Result<()> {
     let peak = memory::planned(model, examples, recipe)?.peak().div_ceil(1 << 20);
     let shown: Vec<&Example> = examples.iter().take(PREVIEWED).collect();
-    let piece = |id: u32| String::from_utf8_lossy(&model.tokenizer.decode_piece(id)).into_owned();
+    let pieces =
+        |e: &Example| whole_characters(e.sequence.tokens.iter().map(|&id| model.tokenizer.decode_piece(id)));
     let object = |e: &&Example| {
-        let tokens: Vec<_> =
-            e.sequence.tokens.iter().map(|&id| json!({"id": id, "text": piece(id)})).collect();
+        let tokens = e.sequence.tokens.iter().zip(pieces(e));
+        let tokens: Vec<_> = tokens.map(|(id, text)| json!({"id": id, "text": text})).collect();
         json!({"id": e.id, "prompt_tokens": e.prompt_len(), "tokens": tokens})
     };
     let objects: Vec<_> = shown.iter().map(object).collect();
@@ -204,10 +205,11 @@ fn preview(model: &LanguageModel, examples: &[Example], recipe: &Recipe, output:
                 example.prompt_len(),
                 example.answer_len()
             ));
-            for (i, &id) in example.sequence.tokens.iter().enumerate() {
+            for (i, piece) in pieces(example).into_iter().enumerate() {
                 match example.in_answer(i) {
-                    true => text.push_str(&format!("⟦{}⟧", piece(id))),
-                    false => text.push_str(&piece(id)),
+                    true if piece.is_empty() => {}
+                    true => text.push_str(&format!("⟦{piece}⟧")),
+                    false => text.push_str(&piece),
                 }
             }
             text.push('\n');
@@ -215,4 +217,32 @@ fn preview(model: &LanguageModel, examples: &[Example], recipe: &Recipe, output:
         text.push_str(&format!("planned peak of memory: {peak} MiB\n"));
         text
     })
+}
+
+/// The text of each token, where a character of several tokens stands with the last of them.
+fn whole_characters(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
+    let mut open = Vec::new();
+    let text = |piece: Vec<u8>| {
+        open.extend(piece);
+        let whole = match std::str::from_utf8(&open) {
+            // The end of it may go on in the next token.
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => open.len(),
+        };
+        String::from_utf8_lossy(&open.drain(..whole).collect::<Vec<u8>>()).into_owned()
+    };
+    pieces.map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_of_several_tokens_is_shown_whole() {
+        let bytes = "a☂日".as_bytes();
+        let pieces = [&bytes[..2], &bytes[2..3], &bytes[3..5], &bytes[5..], &[0xff]];
+        let text = whole_characters(pieces.into_iter().map(<[u8]>::to_vec));
+        assert_eq!(text, ["a", "", "☂", "日", "\u{fffd}"]);
+    }
 }

@@ -125,7 +125,7 @@ pub fn recommend(evidence: &Evidence<'_>) -> (Recommendation, String) {
         }
         _ if strongest == Sort::Majority => because(
             CollectMore,
-            "Nothing that was measured is told apart from always giving the most frequent answer: the rows do not teach the task yet.",
+            "Nothing that was measured has a higher score than always giving the most frequent answer, or is told apart from it in its favour: the rows do not teach the task yet.",
         ),
         ClaimKind::Worse if rises && reaches => because(
             CollectMore,

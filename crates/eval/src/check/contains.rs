@@ -1,5 +1,5 @@
 //! `contains`: does the answer contain a text? The texts stand in the task file; without any it is the expected answer,
-//! or each item of it where it is a list.
+//! or each item of it where it is a list; a row that expects no text says nothing about any answer.
 
 use super::{Answer, Check, Verdict, shorten};
 use crate::normalise::{Normalisation, normalise};
@@ -36,6 +36,9 @@ impl Check for Contains {
             Value::Array(items) => items.iter().map(text_of).collect(),
             other => vec![text_of(other)],
         };
+        if wanted.iter().all(|text| text.trim().is_empty()) {
+            return Verdict::missing("the row expects no text");
+        }
         let given = normalise(answer.text(), rules);
         let missing: Vec<&str> = wanted
             .iter()
@@ -53,7 +56,7 @@ impl Check for Contains {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge;
+    use super::super::{judge, sample};
     use super::*;
     use serde_json::json;
 
@@ -79,5 +82,9 @@ mod tests {
         assert!(judge(&check(&[], false), json!("Oslo"), "it is oslo."));
         assert!(!judge(&check(&[], false), json!(["a1", "b2"]), "a1"));
         assert!(judge(&check(&[], false), json!(["a1", 5]), "a1 5"));
+        for nothing in [json!([]), json!(" "), json!([""])] {
+            let verdict = check(&[], true).judge(&sample(nothing), &Answer::new("anything"));
+            assert_eq!(verdict, Verdict::missing("the row expects no text"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `field_exact`: is one field of the answer, an object, the expected one?
 //!
-//! The rules: an answer that is no JSON object is wrong. Where the expected value is text, the answer's must be text
+//! The rules: a row whose `expected` is no object says nothing about any answer. An answer that is no JSON object is wrong. Where the expected value is text, the answer's must be text
 //! and equal after the normalisations; any other expected value must be equal as JSON. Where nothing is expected (the
 //! field is absent, null or empty), nothing must be there: absent, null, or text of white space only.
 
@@ -18,6 +18,12 @@ pub(super) struct FieldExact {
 
 impl Check for FieldExact {
     fn judge(&self, sample: &Sample, answer: &Answer<'_>) -> Verdict {
+        if !sample.expected.is_object() {
+            return Verdict::missing(format!(
+                "`expected` of the row is {}, no object",
+                kind_of(&sample.expected)
+            ));
+        }
         let found = match answer.json() {
             Ok(Value::Object(map)) => map.get(&self.field),
             Ok(other) => return Verdict::fail(format!("expected an object, found {}", kind_of(other))),
@@ -62,7 +68,7 @@ fn show(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge;
+    use super::super::{judge, sample};
     use super::*;
     use serde_json::json;
 
@@ -93,12 +99,16 @@ mod tests {
 
     #[test]
     fn where_nothing_is_expected_nothing_must_be_there() {
-        for expected in [json!({}), json!({"total": null}), json!({"total": ""}), json!("no object")] {
+        for expected in [json!({}), json!({"total": null}), json!({"total": ""})] {
             for text in ["{}", r#"{"total": null}"#, r#"{"total": " "}"#] {
                 assert!(judge(&check(&[]), expected.clone(), text), "{expected} {text}");
             }
             assert!(!judge(&check(&[]), expected.clone(), r#"{"total": "5"}"#));
             assert!(!judge(&check(&[]), expected, "no JSON"));
+        }
+        for text in ["{}", "no JSON"] {
+            let verdict = check(&[]).judge(&sample(json!("no object")), &Answer::new(text));
+            assert!(verdict.number().is_none() && verdict.reason().unwrap().contains("no object"), "{text}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `given`: a number that stands in the row, such as what people gave a text (`meta.human`). It judges no answer; a
-//! metric of two checks (`checks = ["rouge", "human"]`, `aggregate = "spearman"`) sets a scorer beside it.
+//! `given`: a number that stands in the row, such as what people gave a text (`meta.human`): any finite one, in the row's own
+//! unit. It judges no answer; a metric of two checks (`checks = ["rouge", "human"]`, `aggregate = "spearman"`) sets a scorer beside it.
 
 use super::sides::look_up;
 use super::{Answer, Check, Verdict};

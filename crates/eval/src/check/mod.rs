@@ -234,7 +234,10 @@ impl CheckSpec {
     fn build_one(&self) -> Result<Box<dyn Check>> {
         Ok(match self {
             CheckSpec::Regex(spec) => Box::new(regex::Regex::new(spec)?),
-            CheckSpec::Contains(spec) => Box::new(contains::Contains(spec.clone())),
+            CheckSpec::Contains(spec) => {
+                require_texts(&spec.name, "texts", &spec.texts)?;
+                Box::new(contains::Contains(spec.clone()))
+            }
             CheckSpec::OneOf(spec) => Box::new(one_of::OneOf::new(spec)?),
             CheckSpec::Ordinal(spec) => Box::new(ordinal::Ordinal::new(spec)?),
             CheckSpec::Labels(spec) => Box::new(labels::LabelSet::new(spec)),
@@ -243,6 +246,7 @@ impl CheckSpec {
             CheckSpec::Length(spec) => Box::new(length::Length::new(spec)?),
             CheckSpec::Forbidden(spec) => {
                 require_some(&spec.name, "words", spec.words.len())?;
+                require_texts(&spec.name, "words", &spec.words)?;
                 Box::new(forbidden::Forbidden::new(spec))
             }
             CheckSpec::FieldF1(spec) => {
@@ -329,6 +333,16 @@ impl CheckSpec {
     }
 }
 
+/// Refuses texts of nothing but white space: they stand in every answer.
+fn require_texts(name: &str, what: &str, texts: &[String]) -> Result<()> {
+    match texts.iter().find(|text| text.trim().is_empty()) {
+        None => Ok(()),
+        Some(text) => Err(Error::new(Kind::Data, format!("the check `{name}` asks for an empty text"))
+            .expected(format!("texts with a letter or sign in `{what}`"))
+            .found(format!("`{text}`"))),
+    }
+}
+
 fn require_some(name: &str, what: &str, count: usize) -> Result<()> {
     if count > 0 {
         return Ok(());
@@ -361,6 +375,7 @@ pub(crate) fn judge(check: &dyn Check, expected: Value, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_entry_with_fields_becomes_one_check_each() {
@@ -368,6 +383,15 @@ mod tests {
             serde_json::from_str(r#"{"kind":"field_exact","name":"f","fields":["a","b"]}"#).unwrap();
         let names: Vec<_> = spec.build().unwrap().into_iter().map(|check| check.name).collect();
         assert_eq!(names, ["f.a", "f.b"]);
+        for text in ["", " "] {
+            for kind in [
+                json!({"name": "c", "kind": "forbidden", "words": ["a", text]}),
+                json!({"name": "c", "kind": "contains", "texts": [text]}),
+            ] {
+                let spec: CheckSpec = serde_json::from_value(kind).unwrap();
+                assert!(spec.build().unwrap_err().to_string().contains("empty text"));
+            }
+        }
         let empty: CheckSpec =
             serde_json::from_str(r#"{"kind":"all_fields","name":"f","fields":[]}"#).unwrap();
         assert!(empty.build().unwrap_err().to_string().contains("no fields"));

@@ -141,6 +141,10 @@ impl<S: TextScorer> Check for Compared<S> {
             Err(reason) => (Cow::Borrowed(""), Some(reason)),
         };
         let verdict = match self.scorer.score(&text, &references) {
+            // What is longer than all that is right, and too long to be compared with it, is wrong.
+            Err(reason) if references.iter().all(|reference| text.len() > reference.len()) => {
+                Verdict::fail(reason)
+            }
             Err(reason) => Verdict::missing(reason),
             Ok(Score { value, evidence: None }) => Verdict::Value { value, reason: None },
             Ok(Score { value, evidence: Some(evidence) }) => {
@@ -210,6 +214,18 @@ mod tests {
         assert_eq!(check.judge(&row, &Answer::new("x")).number(), None);
         row.meta.insert("references".into(), json!(["y", "x"]));
         assert_eq!(check.judge(&row, &Answer::new("x")).number(), Some(1.0), "the best of them counts");
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_to_be_compared_is_wrong_and_a_row_that_is_says_nothing() {
+        let sides = Sides { field: None, references: None };
+        let check =
+            Compared { sides, scorer: super::super::edit_distance::EditDistance { normalise: vec![] } };
+        let (long, longer) = ("x".repeat(200_000), "x".repeat(300_000));
+        let verdict = check.judge(&sample(json!(long)), &Answer::new(&longer));
+        assert_eq!(verdict.number(), Some(0.0), "{verdict:?}");
+        assert!(verdict.reason().unwrap().contains("300000"));
+        assert_eq!(check.judge(&sample(json!(longer)), &Answer::new(&long)).number(), None);
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub(super) struct Cell {
     margin: Option<f64>,
     /// The number of the corpus, where the metric is one; the numbers of samples then only describe them.
     corpus: Option<Corpus>,
-    /// Samples that one side answered with nothing that the number is made of, while the other did: leaving them out
-    /// would reward silence.
+    /// Samples that have what the number is made of on one side only: an answer that says nothing of it, or a verdict that is
+    /// missing. Leaving them out would reward silence.
     silent: usize,
 }
 
@@ -76,9 +76,7 @@ pub(super) fn cells(
 
 pub(super) fn cell(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Cell {
     let counts = |sample: &SampleRecord| metric.counts(&sample.verdicts);
-    let silent = |sample: &SampleRecord| !counts(sample) && metric.value(&sample.verdicts).is_some();
-    let one_is_silent = |(a, b): &&Pair<'_>| (counts(a) && silent(b)) || (silent(a) && counts(b));
-    let silent = pairs.iter().filter(one_is_silent).count();
+    let silent = pairs.iter().filter(|(a, b)| counts(a) != counts(b)).count();
     let pairs: Vec<Pair<'_>> = pairs.iter().filter(|(a, b)| counts(a) && counts(b)).copied().collect();
     let corpus = Corpus::new(metric, &pairs);
     let known: Vec<(f64, f64)> = pairs
@@ -244,7 +242,7 @@ pub(super) fn measure(cells: &[((&str, &str), Cell)], seed: u64) -> Vec<Comparis
             if let Some(corpus) = &cell.corpus {
                 corpus.measure(&mut comparison, cell.clusters.as_ref(), (seed, cell.margin));
             }
-            if cell.silent > 0 {
+            if cell.silent > 0 && comparison.n > 0 {
                 comparison
                     .forbid(format!("{} samples have nothing to make it of on one side only", cell.silent));
             }

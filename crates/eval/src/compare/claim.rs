@@ -137,7 +137,14 @@ pub(super) fn verdict(comparison: &Comparison, tests: usize, shared: usize) -> C
         );
         return Claim::new(ClaimKind::NonInferior, sentence);
     }
-    nothing(format!("{facts}. {}", what_it_takes(comparison)))
+    let margin = comparison.non_inferiority.as_ref().map_or_else(String::new, |test| {
+        let margin = unit.difference(test.margin).trim_start_matches('+').to_owned() + unit.points();
+        let p = test
+            .p
+            .map_or_else(String::new, |p| format!(" ({}, {})", test.test, corrected(p, test.p_holm, tests)));
+        format!(" That it is not worse by more than {margin} is not shown either{p}.")
+    });
+    nothing(format!("{facts}. {}{margin}", what_it_takes(comparison)))
 }
 
 /// What is compared, and where.

@@ -82,6 +82,20 @@ fn silence_wins_no_correlation() {
 }
 
 #[test]
+fn verdicts_that_are_missing_on_one_side_win_nothing() {
+    let graded = |right: bool| Verdict::Value { value: f64::from(u8::from(right)), reason: None };
+    let whole = evaluation(60, "mean", |i| graded(i % 2 == 0));
+    // Right wherever it has a verdict at all.
+    let holes = evaluation(60, "mean", |i| if i % 3 == 0 { Verdict::missing("none") } else { graded(true) });
+    for (a, b) in [(&whole, &holes), (&holes, &whole)] {
+        let comparison = compared(a, b, &CompareSettings::new(1));
+        assert_eq!((kind(&comparison), comparison.n), (ClaimKind::Nothing, 40));
+        let sentence = comparison.verdict.unwrap().sentence().to_owned();
+        assert!(sentence.contains("20 samples have nothing to make it of on one side only"), "{sentence}");
+    }
+}
+
+#[test]
 fn a_number_that_most_redraws_lack_is_not_tested() {
     let flat = evaluation(60, "pearson", |i| number(if i < 2 { i as f64 } else { 7.0 }, i as f64));
     let good = evaluation(60, "pearson", |i| number(i as f64, i as f64));

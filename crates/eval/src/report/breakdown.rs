@@ -3,7 +3,7 @@
 //! of few labels that a check looks at gets its confusions too. Lists of labels are told apart in `labels`.
 
 use super::{CandidateResult, ReportData};
-use crate::check::Evidence;
+use crate::check::{CheckSpec, Evidence};
 use crate::json;
 use crate::record::SampleRecord;
 use crate::runner::Evaluation;
@@ -85,7 +85,13 @@ pub(super) struct FieldView {
 /// The checks that fail for the subject, the most failures first; the others after them in the order of names.
 pub(super) fn checks(data: &ReportData) -> Vec<CheckView> {
     let subject = &data.candidates[data.subject].evaluation;
+    // A number that stands in the row judges no answer.
+    let harness = &subject.header.harness;
+    let given = |name: &str| {
+        harness.check.iter().any(|c| c.check.name() == name && matches!(c.check, CheckSpec::Given(_)))
+    };
     let mut names: Vec<&String> = subject.samples.iter().flat_map(|sample| sample.verdicts.keys()).collect();
+    names.retain(|name| !given(name));
     names.sort();
     names.dedup();
     let mut views: Vec<CheckView> = names

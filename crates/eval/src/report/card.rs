@@ -35,13 +35,14 @@ pub(super) struct MetricView {
     title: String,
     name: String,
     is_score: bool,
-    note: String,
     rows: Vec<CardRow>,
 }
 
 #[derive(Serialize)]
 struct CardRow {
     cell: ScoreView,
+    /// What its number rests on, where that is not all samples.
+    counts: String,
     /// Of the subject minus this one.
     difference: String,
     difference_interval: String,
@@ -138,21 +139,21 @@ pub(super) fn metrics(data: &ReportData, metrics: &[Metric]) -> Vec<MetricView> 
 }
 
 fn metric_view(data: &ReportData, name: &str, description: Option<&str>) -> MetricView {
+    let estimate = |index: usize| data.candidates[index].evaluation.metrics.get(name);
     let row = |index: usize| {
         let comparison = comparison(data, index, name, None);
         CardRow {
             cell: score_view(data, index, name),
+            counts: estimate(index).map(counts).unwrap_or_default(),
             difference: comparison.and_then(|c| Some(c.unit.difference(c.difference?))).unwrap_or_default(),
             difference_interval: comparison.map(difference_interval).unwrap_or_default(),
             p: comparison.map(Comparison::p_text).unwrap_or_default(),
         }
     };
-    let estimate = data.candidates[data.subject].evaluation.metrics.get(name);
     MetricView {
         title: description.unwrap_or(name).to_owned(),
         name: name.to_owned(),
         is_score: name == data.task.score,
-        note: estimate.map(counts).unwrap_or_default(),
         rows: by_value(data, name).into_iter().map(row).collect(),
     }
 }

@@ -38,7 +38,8 @@
     const failed = (answer.f || []).map(([index]) => index);
     const [kind, name] = [state.by[0], state.by.slice(2)];
     const of = kind === "m" ? data.metrics[Number(name)][1] : [Number(name)];
-    return Number(!of.some((index) => failed.includes(index)));
+    if (of.some((index) => failed.includes(index))) return 0;
+    return of.every((index) => (answer.u || []).includes(index)) ? null : 1;
   };
   const grade = (answer) => (!answer ? null : state.by === "" ? answer.s : passed(answer));
   const fits = (sample) => {

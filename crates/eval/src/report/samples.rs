@@ -65,6 +65,9 @@ struct AnswerView<'a> {
     /// Indices of the checks that failed, and why.
     #[serde(rename = "f", skip_serializing_if = "Vec::is_empty")]
     failed: Vec<(usize, String)>,
+    /// Indices of the checks that say nothing: not asked, or a verdict is missing.
+    #[serde(rename = "u", skip_serializing_if = "Vec::is_empty")]
+    unsaid: Vec<usize>,
 }
 
 /// The object as text that can stand in a `script` element.
@@ -178,6 +181,12 @@ fn answer<'a>(
         score: score.and_then(|metric| metric.value(&record.verdicts)).map(|s| (s * 1e4).round() / 1e4),
         marks,
         failed: failed.collect(),
+        unsaid: record
+            .verdicts
+            .iter()
+            .filter(|(_, verdict)| verdict.number().is_none())
+            .filter_map(|(name, _)| index.get(name.as_str()).copied())
+            .collect(),
     }
 }
 

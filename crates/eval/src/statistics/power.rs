@@ -1,15 +1,17 @@
 //! How many rows it takes: to see a difference of a given size, or the smallest difference that given rows can show. Normal
-//! approximations throughout: they plan a measurement and conclude nothing. Two-sided at 5 %.
+//! approximations, but for the chance that few rows have: they plan a measurement and conclude nothing. Two-sided at 5 %.
 
-use super::{ALPHA, POWER, Unit, mean, variance, z};
+use super::{ALPHA, POWER, Unit, mean, paired, variance, z};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{Binomial, ContinuousCDF, Discrete, Normal};
 
 /// More rows than this are no plan.
 const MOST: f64 = 1e12;
 /// The least at which a sign test can reach 5 %: 2 / 2^6.
 const LEAST: u64 = 6;
+/// With fewer rows than this that are expected to differ, the normal approximation promises what the exact test cannot show.
+const FEW: f64 = 20.0;
 
 /// About how many paired samples a two-sided test at 5 % needs to see a difference like this one with 80 % chance
 /// (normal approximation). `None` when nothing differs, or below two samples.
@@ -133,6 +135,17 @@ impl Design {
             }
             Design::Graded { .. } | Design::Unpaired { .. } => return Ok(None),
         };
+        let most = match *self {
+            // Neither can be right alone more often than it is right, nor wrong alone more often than it is wrong.
+            Design::Correlation { accuracy, .. } => (2.0 * accuracy + d).min(2.0 - 2.0 * accuracy - d),
+            _ => 1.0,
+        };
+        if discordance > most + 1e-12 {
+            return Err(Error::new(Kind::Usage, "no two candidates are like that")
+                .expected(format!("at most {:.1} % of the rows right for one of both only", 100.0 * most))
+                .found(format!("{:.1} %", 100.0 * discordance))
+                .hint("a higher --correlation or a lower --discordance is possible"));
+        }
         // The rows that only the worse one gets right cannot be fewer than none.
         if !(d.abs() - 1e-12..=1.0).contains(&discordance) {
             return Err(Error::new(Kind::Usage, "no two candidates are like that")
@@ -226,11 +239,16 @@ impl Design {
         Ok(Plan { rows, ..self.rows(high, power)? })
     }
 
-    /// The chance that `rows` show a difference `d`.
+    /// The chance that `rows` show a difference `d`: exact where few rows of paired yes-or-no answers differ.
     ///
     /// # Errors
     /// Where no two candidates are as the design says.
     pub fn power(&self, d: f64, rows: u64) -> Result<f64> {
+        if let Some(discordance) = self.discordance(d)?
+            && rows as f64 * discordance < FEW
+        {
+            return Ok(exact_power(d, discordance, rows));
+        }
         let (none, some) = self.spreads(d)?;
         let distance = (rows as f64).sqrt() * d.abs() - z(1.0 - ALPHA / 2.0) * none;
         if some <= 0.0 {
@@ -238,6 +256,23 @@ impl Design {
         }
         Ok(Normal::standard().cdf(distance / some))
     }
+}
+
+/// The chance that the exact McNemar test finds a difference `d`, in its direction, on so many rows.
+fn exact_power(d: f64, discordance: f64, rows: u64) -> f64 {
+    let share = |of: f64, n: u64| Binomial::new(of.clamp(0.0, 1.0), n).ok();
+    let Some(differing) = share(discordance, rows).filter(|_| discordance > 0.0) else { return 0.0 };
+    let gains = (discordance + d.abs()) / (2.0 * discordance);
+    let told = |k: u64, gained: u64| {
+        2 * gained > k && paired::mcnemar_exact(gained as usize, (k - gained) as usize) <= ALPHA
+    };
+    // Of fewer than FEW expected, no more than some times as many come up.
+    let most = rows.min(4 * FEW as u64);
+    let of = |k: u64| {
+        let chance = |gained| share(gains, k).map_or(0.0, |draw| draw.pmf(gained));
+        differing.pmf(k) * (0..=k).filter(|&gained| told(k, gained)).map(chance).sum::<f64>()
+    };
+    (LEAST..=most).map(of).sum()
 }
 
 fn check_power(power: f64) -> Result<()> {

@@ -242,6 +242,18 @@ fn planned_rows_are_statsmodels() {
 }
 
 #[test]
+fn few_rows_are_promised_no_more_than_the_exact_test_can_show() {
+    let half = Design::Discordance { discordance: 0.5 };
+    assert_eq!(half.power(0.5, 5).unwrap(), 0.0, "five rows that differ have a p of 0.0625 at least");
+    // Six rows are told only where all of them differ in one direction.
+    let sure = Design::Discordance { discordance: 0.2 };
+    assert!((sure.power(0.2, 6).unwrap() - 0.2f64.powi(6)).abs() < 1e-12);
+    // Where the approximation takes over, the two are close.
+    let (below, above) = (half.power(0.3, 39).unwrap(), half.power(0.3, 40).unwrap());
+    assert!((below - above).abs() < 0.1, "{below} {above}");
+}
+
+#[test]
 fn plans_that_cannot_be_are_refused() {
     let correlated = |accuracy, correlation| Design::Correlation { accuracy, correlation };
     // Independent answers: 0.8 × 0.15 + 0.85 × 0.2 of them differ.
@@ -252,6 +264,8 @@ fn plans_that_cannot_be_are_refused() {
             < correlated(0.8, 0.0).rows(0.05, 0.8).unwrap().rows
     );
     for refused in [
+        correlated(0.8, -1.0).rows(0.05, 0.8),
+        Design::Discordance { discordance: 1.5 }.rows(0.05, 0.8),
         correlated(0.8, 0.5).rows(0.0, 0.8),
         correlated(0.8, 0.5).rows(0.3, 0.8),
         correlated(0.8, 0.99).rows(0.1, 0.8),
