@@ -288,6 +288,21 @@ mod tests {
     }
 
     #[test]
+    fn harnesses_of_every_version_stay_readable_and_are_told_apart() {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            fingerprint: String,
+            harness: HarnessSpec,
+        }
+        for version in 1..=HARNESS_VERSION {
+            let path = format!("{}/tests/data/harness.v{version}.json", env!("CARGO_MANIFEST_DIR"));
+            let kept: Kept = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let now = Harness::new(kept.harness).unwrap();
+            assert_eq!(now.fingerprint() == kept.fingerprint, version == HARNESS_VERSION, "{version}");
+        }
+    }
+
+    #[test]
     fn a_check_that_a_metric_names_twice_would_weigh_double() {
         let mut twice = spec();
         twice.metric[0].checks.push("field.a".into());

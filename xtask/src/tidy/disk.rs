@@ -13,9 +13,8 @@ struct OnDisk {
     file: &'static str,
     /// The constant.
     constant: &'static str,
-    /// Where its samples are, `{}` standing for the version; `None` while there is only the first version and its
-    /// reader is tested with what the writer makes.
-    sample: Option<&'static str>,
+    /// Where its samples are, `{}` standing for the version.
+    sample: &'static str,
 }
 
 /// All types that are written to disk. A file that does not exist is passed over.
@@ -24,39 +23,44 @@ const TYPES: [OnDisk; 7] = [
         name: "record",
         file: "crates/eval/src/record.rs",
         constant: "RECORD_VERSION",
-        sample: Some("crates/eval/tests/data/record.v{}.jsonl"),
+        sample: "crates/eval/tests/data/record.v{}.jsonl",
     },
     OnDisk {
         name: "task",
         file: "crates/eval/src/task.rs",
         constant: "TASK_VERSION",
-        sample: Some("crates/eval/tests/data/task.v{}.toml"),
+        sample: "crates/eval/tests/data/task.v{}.toml",
     },
-    // Part of the task and of the record; its version is in its fingerprint, which a test of the task's sample pins.
-    OnDisk { name: "harness", file: "crates/eval/src/harness.rs", constant: "HARNESS_VERSION", sample: None },
+    // Part of the task and of the record; its version is in its fingerprint.
+    OnDisk {
+        name: "harness",
+        file: "crates/eval/src/harness.rs",
+        constant: "HARNESS_VERSION",
+        sample: "crates/eval/tests/data/harness.v{}.json",
+    },
     OnDisk {
         name: "report",
         file: "crates/eval/src/report/mod.rs",
         constant: "REPORT_VERSION",
-        sample: Some("crates/eval/tests/data/report.v{}.json"),
+        sample: "crates/eval/tests/data/report.v{}.json",
     },
     OnDisk {
         name: "advice",
         file: "crates/eval/src/advise/mod.rs",
         constant: "ADVISE_VERSION",
-        sample: Some("crates/eval/tests/data/advise.v{}.json"),
+        sample: "crates/eval/tests/data/advise.v{}.json",
     },
     OnDisk {
         name: "adapter",
         file: "crates/model/src/adapter.rs",
         constant: "VERSION",
-        sample: Some("crates/model/tests/data/adapter.v{}"),
+        sample: "crates/model/tests/data/adapter.v{}",
     },
     OnDisk {
         name: "checkpoint",
         file: "crates/train/src/checkpoint.rs",
         constant: "VERSION",
-        sample: Some("crates/train/tests/data/checkpoint.v{}"),
+        sample: "crates/train/tests/data/checkpoint.v{}",
     },
 ];
 
@@ -75,29 +79,11 @@ pub fn versions(repository: &Repository) -> Vec<Finding> {
             ));
             continue;
         };
-        match kind.sample {
-            Some(pattern) => {
-                for sample in (1..=version).map(|version| pattern.replace("{}", &version.to_string())) {
-                    if !repository.exists(&sample) {
-                        findings.push(finding(
-                            kind.file,
-                            Some(line),
-                            format!("the {} has no sample", kind.name),
-                            sample,
-                        ));
-                    }
-                }
+        for sample in (1..=version).map(|version| kind.sample.replace("{}", &version.to_string())) {
+            if !repository.exists(&sample) {
+                let what = format!("the {} has no sample", kind.name);
+                findings.push(finding(kind.file, Some(line), what, sample));
             }
-            None if version > 1 => {
-                let what = format!("version {version} of the {} with no samples of older ones", kind.name);
-                findings.push(finding(
-                    kind.file,
-                    Some(line),
-                    what,
-                    "samples, and their place in xtask/src/tidy/disk.rs",
-                ));
-            }
-            None => {}
         }
     }
     findings.extend(unlisted(repository));
@@ -123,17 +109,6 @@ fn unlisted(repository: &Repository) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// The types of which no sample is kept yet.
-pub fn without_sample(repository: &Repository) -> Vec<String> {
-    TYPES
-        .iter()
-        .filter(|kind| kind.sample.is_none() && repository.exists(kind.file))
-        .map(|kind| {
-            format!("no sample of the {} is committed; version 2 will need one of version 1", kind.name)
-        })
-        .collect()
 }
 
 /// Line, name and value of every constant called `VERSION` or `…_VERSION` outside of tests.
@@ -173,16 +148,6 @@ mod tests {
     fn a_type_without_a_version_is_found() {
         let repository = Repository::of(&[(RECORD, "//! const RECORD_VERSION: u32 = 1;\n")]);
         assert_eq!(versions(&repository)[0].what, "the record has no version");
-    }
-
-    #[test]
-    fn a_second_version_needs_samples_and_a_first_one_does_not() {
-        let path = "crates/eval/src/harness.rs";
-        let first = Repository::of(&[(path, "//! x\npub const HARNESS_VERSION: u32 = 1;\n")]);
-        assert_eq!(versions(&first), []);
-        assert_eq!(without_sample(&first).len(), 1);
-        let second = Repository::of(&[(path, "//! x\npub const HARNESS_VERSION: u32 = 2;\n")]);
-        assert_eq!(versions(&second).len(), 1);
     }
 
     #[test]

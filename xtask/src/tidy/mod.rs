@@ -87,7 +87,7 @@ pub fn run(root: &Path) -> Result<bool, String> {
         }
         total += findings.len();
     }
-    for note in rust::long(&repository).into_iter().chain(disk::without_sample(&repository)) {
+    for note in rust::long(&repository) {
         println!("note: {note}");
     }
     if repository.verbs.is_none() {
