@@ -91,8 +91,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A metric's number in its unit.
-fn value(estimate: &Estimate) -> String {
+/// A metric's number in its unit; a missing one as a dash.
+pub fn value(estimate: &Estimate) -> String {
     estimate.value.map_or_else(|| "-".into(), |value| estimate.unit.value(value))
 }
 
@@ -149,10 +149,13 @@ fn without_verdict(role: &str, evaluation: &Evaluation) -> Option<String> {
 fn cell(evaluation: &Evaluation, name: &str, rows: usize) -> String {
     let Some(m) = evaluation.metrics.get(name) else { return "-".into() };
     let of = if m.n == rows { String::new() } else { format!(" of {}", m.n) };
-    match (m.low, m.high) {
-        (Some(low), Some(high)) => {
-            format!("{:>7} [{} to {}]{of}", value(m), m.unit.bare(low), m.unit.bare(high))
-        }
-        _ => format!("{:>7} ({})", value(m), m.reason.as_deref().unwrap_or("no interval")),
+    format!("{:>7} {}{of}", value(m), range(m))
+}
+
+/// The interval of a number, or in brackets why there is none.
+pub fn range(estimate: &Estimate) -> String {
+    match (estimate.low, estimate.high) {
+        (Some(low), Some(high)) => format!("[{} to {}]", estimate.unit.bare(low), estimate.unit.bare(high)),
+        _ => format!("({})", estimate.reason.as_deref().unwrap_or("no interval")),
     }
 }

@@ -107,12 +107,7 @@ impl Evaluation {
         }
         let answered: Vec<f64> =
             ordered.iter().map(|sample| f64::from(u8::from(sample.output.is_some()))).collect();
-        let answered = match &clusters {
-            Some(clusters) => statistics::mean_in_clusters(&answered, clusters, seed),
-            None => {
-                statistics::rate(answered.iter().filter(|answered| **answered == 1.0).count(), samples.len())
-            }
-        };
+        let answered = statistics::mean_over(&answered, clusters.as_ref(), seed);
         metrics.insert(ANSWERED.to_owned(), answered);
         let seconds = samples.iter().map(|sample| sample.elapsed).fold(0.0, f64::max);
         let total = |count: fn(&SampleRecord) -> usize| samples.iter().map(count).sum();

@@ -20,6 +20,13 @@
   };
   const bare = (value, unit) => (unit === "number" ? value.toFixed(2) : (100 * value).toFixed(1));
   const score = ({ score, unit }) => (score === null ? "–" : bare(score, unit) + (unit === "number" ? "" : " %"));
+  const interval = ({ low, high, reason, unit }) =>
+    low === null ? reason || "no interval" : `${bare(low, unit)} – ${bare(high, unit)}`;
+  // A number with its interval, and with what it rests on where that is not all samples.
+  const whole = (record) => {
+    const counted = record.counted === record.n ? "" : `, ${record.counted} of ${record.n}`;
+    return `${score(record)} (${interval(record)}${counted})`;
+  };
   const link = (run, text) => {
     const made = element("a", "", text);
     made.href = `/run/${run.id.split("/").map(encodeURIComponent).join("/")}`;
@@ -77,7 +84,7 @@
       if (run.training.points.length > 1) box.append(spark(run.training.points));
     }
     for (const record of run.records.filter((record) => record.done < record.n)) {
-      box.append(element("p", "small", `${record.role}: ${record.done} of ${record.n} samples, ${record.metric} so far ${score(record)}`), bar(record));
+      box.append(element("p", "small", `${record.role}: ${record.done} of ${record.n} samples, ${record.metric} so far ${whole(record)}`), bar(record));
     }
     return box;
   };
@@ -95,7 +102,8 @@
       const { task, split, n, metric } = group[0][1];
       const made = group.map(([run, record], index) => {
         const rate = record.rows_per_s === null ? "–" : `${record.rows_per_s.toLocaleString("en", { maximumSignificantDigits: 3 })} rows/s`;
-        const range = record.low === null ? "no interval" : `${bare(record.low, record.unit)} – ${bare(record.high, record.unit)}`;
+        const counted = record.counted === record.n ? "" : `, ${record.counted} samples`;
+        const range = interval(record) + counted;
         return element("tr", index === 0 ? "first" : "", rowHead(element("b", "", record.role), " ", element("span", "interval", record.candidate)),
           cell(metric, "value", score(record)), cell("interval", "range", whisker(record), element("span", "interval", range)),
           cell("speed", "", rate), cell("run", "", link(run, run.id)));
@@ -110,10 +118,10 @@
     running.replaceChildren(...going.map(liveRun));
     boards.replaceChildren(...board(runs));
     rows.replaceChildren(...runs.map((run) => {
-      const whole = run.records.some((record) => record.done === record.n);
+      const finished = run.records.some((record) => record.done === record.n);
       const written = new Date(1000 * run.updated).toLocaleString();
-      const names = run.records.map((record) => `${record.role} ${score(record)}`).join(" · ");
-      return element("tr", "", rowHead(whole ? link(run, run.id) : run.id), cell("state", `state ${run.state}`, run.state),
+      const names = run.records.map((record) => `${record.role} ${whole(record)}`).join(" · ");
+      return element("tr", "", rowHead(finished ? link(run, run.id) : run.id), cell("state", `state ${run.state}`, run.state),
         cell("written", "", written), cell("candidates", "", names || "training only"));
     }));
     nothing.hidden = runs.length > 0;

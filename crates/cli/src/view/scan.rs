@@ -51,6 +51,10 @@ pub struct Progress {
     pub score: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
+    /// Why there is no interval.
+    pub reason: Option<String>,
+    /// Samples that the score rests on.
+    pub counted: usize,
     /// What the three are: shares of 1, or numbers of their own.
     pub unit: Unit,
     pub done: usize,
@@ -173,6 +177,8 @@ impl Scanner {
             score: estimate.value,
             low: estimate.low,
             high: estimate.high,
+            reason: estimate.reason,
+            counted: estimate.n,
             unit: estimate.unit,
             done: samples.len(),
             n: header.n,

@@ -4,10 +4,12 @@
 
 use super::{CandidateResult, ReportData};
 use crate::check::{CheckSpec, Evidence};
+use crate::compare::{GROUP, clusters_of};
 use crate::json;
-use crate::record::SampleRecord;
+use crate::record::{SampleRecord, by_id};
 use crate::runner::Evaluation;
 use crate::sample::text_of;
+use crate::statistics;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -78,8 +80,8 @@ pub(super) struct FieldView {
     name: String,
     /// The check whose mean it is, where the name of the field does not say so.
     pub(super) check: Option<String>,
-    /// By candidate: role, `93.0 %`, and the number for a bar.
-    cells: Vec<(String, String, String)>,
+    /// By candidate: role, `93.0 %`, the number for a bar, and interval and samples.
+    cells: Vec<(String, String, String, String)>,
 }
 
 /// The checks that fail for the subject, the most failures first; the others after them in the order of names.
@@ -286,17 +288,29 @@ pub(super) fn fields(data: &ReportData) -> Vec<FieldView> {
 }
 
 /// By candidate the mean over the samples of the best of these checks; `None` where one has no number.
-fn cells(data: &ReportData, is_asked: impl Fn(&str) -> bool) -> Option<Vec<(String, String, String)>> {
+fn cells(
+    data: &ReportData,
+    is_asked: impl Fn(&str) -> bool,
+) -> Option<Vec<(String, String, String, String)>> {
     let best = |sample: &SampleRecord| {
         let asked = sample.verdicts.iter().filter(|(name, _)| is_asked(name));
         asked.filter_map(|(_, verdict)| verdict.number()).reduce(f64::max)
     };
     let cell = |candidate: &CandidateResult| {
-        let numbers: Vec<f64> = candidate.evaluation.samples.iter().filter_map(best).collect();
-        let share = crate::statistics::mean(&numbers)?;
+        let evaluation = &candidate.evaluation;
+        let (asked, numbers): (Vec<&SampleRecord>, Vec<f64>) =
+            by_id(&evaluation.samples).into_iter().filter_map(|sample| Some((sample, best(sample)?))).unzip();
+        let clusters = clusters_of(asked.into_iter(), GROUP);
+        let estimate = statistics::mean_over(&numbers, clusters.as_ref(), evaluation.header.settings.seed);
+        let share = estimate.value?;
+        let range = match (estimate.low, estimate.high) {
+            (Some(low), Some(high)) => format!("{} to {}", estimate.unit.bare(low), estimate.unit.bare(high)),
+            _ => estimate.reason.unwrap_or_default(),
+        };
         // A scorer may go below 0; a bar cannot.
         let bar = format!("{:.1}", 100.0 * share.clamp(0.0, 1.0));
-        Some((candidate.role.clone(), crate::compare::percent(share), bar))
+        let text = crate::compare::percent(share);
+        Some((candidate.role.clone(), text, bar, format!("{range}, n {}", estimate.n)))
     };
     data.candidates.iter().map(cell).collect()
 }

@@ -60,8 +60,8 @@ pub(super) struct SlicingView {
 struct SliceRow {
     value: String,
     n: usize,
-    /// Role and score, in the order of the candidates.
-    cells: Vec<(String, String)>,
+    /// Role, score and its interval, in the order of the candidates.
+    cells: Vec<(String, String, String)>,
     difference: String,
     p: String,
 }
@@ -210,13 +210,19 @@ pub(super) fn slices(data: &ReportData) -> Vec<SlicingView> {
     let Some(with_strongest) = all.with_strongest() else { return Vec::new() };
     let row = |comparison: &Comparison, slice: &Slice| {
         let value = |index: usize| {
-            let number = if index == data.subject {
-                comparison.candidate_value
+            let (number, interval) = if index == data.subject {
+                (comparison.candidate_value, comparison.candidate_interval)
             } else {
-                self::comparison(data, index, &all.score, Some(slice)).and_then(|c| c.baseline_value)
+                let with = self::comparison(data, index, &all.score, Some(slice));
+                (with.and_then(|c| c.baseline_value), with.and_then(|c| c.baseline_interval))
             };
             let text = number.map_or_else(|| "–".to_owned(), |number| comparison.unit.value(number));
-            (data.candidates[index].role.clone(), text)
+            let bare = |number: f64| comparison.unit.bare(number);
+            let range = interval.map_or_else(
+                || "not enough for an interval".to_owned(),
+                |interval| format!("{} to {}", bare(interval.low), bare(interval.high)),
+            );
+            (data.candidates[index].role.clone(), text, range)
         };
         SliceRow {
             value: slice.value.clone(),

@@ -93,6 +93,21 @@ pub fn mean_in_clusters(values: &[f64], clusters: &Clusters, seed: u64) -> Estim
     Estimate::new(mean(values), guarded_column(&column, drawn), values.len())
 }
 
+/// The mean of `values` with the interval that suits them: where they come in clusters, whole clusters are redrawn; else
+/// Wilson's for zeros and ones, [`mean_in_unit`]'s for others in 0..=1, and a seeded bootstrap for those of any range.
+pub fn mean_over(values: &[f64], clusters: Option<&Clusters>, seed: u64) -> Estimate {
+    if let Some(clusters) = clusters {
+        return mean_in_clusters(values, clusters, seed);
+    }
+    if values.iter().all(|value| *value == 0.0 || *value == 1.0) {
+        return rate(values.iter().filter(|value| **value == 1.0).count(), values.len());
+    }
+    if values.iter().all(|value| (0.0..=1.0).contains(value)) {
+        return mean_in_unit(values, seed);
+    }
+    Estimate::new(mean(values), bootstrap_mean(values, seed), values.len())
+}
+
 /// The interval that was drawn for a column, for numbers in 0..=1 widened where there was too little to redraw.
 pub(crate) fn guarded_column(
     column: &Column<'_>,

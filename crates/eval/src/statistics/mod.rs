@@ -20,7 +20,7 @@ pub(crate) mod redrawn;
 pub use bootstrap::{Column, Draws, bootstrap_mean, bootstrap_means};
 pub use clusters::Clusters;
 pub use effects::{Effect, EffectKind};
-pub use intervals::{Estimate, Interval, Unit, mean_in_clusters, mean_in_unit, rate};
+pub use intervals::{Estimate, Interval, Unit, mean_in_clusters, mean_in_unit, mean_over, rate};
 pub use multiple::holm;
 pub use non_inferiority::{NonInferiority, non_inferiority};
 pub use paired::{cluster_sign_flip, mcnemar_exact, paired_permutation};

@@ -7,7 +7,7 @@ mod points;
 use self::points::{at_point, counts, shares};
 use crate::arguments::{AdviseArguments, Curves};
 use crate::environment::{Environment, machine};
-use crate::output::{Output, duration};
+use crate::output::{Output, duration, range, value};
 use crate::records::candidate_bytes;
 use crate::run_folder;
 use crate::verbs::baselines::{Measured, left_out, measure_prompts, usual_encoder};
@@ -323,28 +323,19 @@ fn text(data: &AdviseData) -> String {
         format!("{} on {} rows ({}), learnt from {}\n", data.task.name, data.n, data.split, data.train_rows);
     let width = data.candidates.iter().map(|c| c.role.len()).max().unwrap_or(0);
     for candidate in &data.candidates {
-        let unit = candidate.score.unit;
-        let value = candidate.score.value.map_or_else(|| "-".into(), |value| unit.value(value));
-        let interval = match (candidate.score.low, candidate.score.high) {
-            (Some(low), Some(high)) => format!("[{} to {}]", unit.bare(low), unit.bare(high)),
-            _ => String::new(),
-        };
+        let (value, range) = (value(&candidate.score), range(&candidate.score));
         text.push_str(&format!(
-            "  {:<width$}  {value:>7} {interval:<16} measured in {}\n",
+            "  {:<width$}  {value:>7} {range:<16} measured in {}\n",
             candidate.role,
             duration(candidate.seconds)
         ));
     }
     for curve in &data.curves {
-        let points: Vec<String> = curve
-            .points
-            .iter()
-            .map(|p| {
-                let value = p.score.value.map_or_else(|| "-".into(), |value| p.score.unit.value(value));
-                format!("{} rows {value}", p.rows)
-            })
-            .collect();
-        text.push_str(&format!("  {}: {}\n", curve.role, points.join(", ")));
+        text.push_str(&format!("  {}:\n", curve.role));
+        for point in &curve.points {
+            let (value, range) = (value(&point.score), range(&point.score));
+            text.push_str(&format!("    {:>6} rows  {value:>7} {range}\n", point.rows));
+        }
     }
     text.push_str(&format!("\n{}\n{}", data.headline, data.reasons.join("\n")));
     for note in &data.notes {
