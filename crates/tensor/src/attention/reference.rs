@@ -196,13 +196,20 @@ struct Scratch {
 }
 
 crate::dispatched! {
-    /// One row: `p` from scores to probabilities by the saved log-sum-exp, `dp` from ∂L/∂p to ∂L/∂score.
-    pub fn row_backward / row_backward_on (p: &mut [f32], dp: &mut [f32], lse: f32, delta: f32) {
+    /// One row: `p` from scores to probabilities by the saved log-sum-exp, `dp` from ∂L/∂p to ∂L/∂score = p (∂L/∂p − mean), with
+    /// the mean of ∂L/∂p by the probabilities. It is summed up from the value of the most probable key on: where a row sees a single
+    /// key, the gradient is 0 and not what rounding leaves of it.
+    pub fn row_backward / row_backward_on (p: &mut [f32], dp: &mut [f32], lse: f32) {
         assert_eq!(p.len(), dp.len());
+        let top = math::max(p);
+        let pivot = p.iter().position(|score| *score == top).map_or(0.0, |j| dp[j]);
         for j in 0..p.len() {
-            let weight = math::exp(p[j] - lse);
-            p[j] = weight;
-            dp[j] = weight * (dp[j] - delta);
+            p[j] = math::exp(p[j] - lse);
+            dp[j] -= pivot;
+        }
+        let mean = math::dot(p, dp) / math::sum_by(p.len(), |j| p[j]);
+        for j in 0..p.len() {
+            dp[j] = p[j] * (dp[j] - mean);
         }
     }
 }
@@ -254,9 +261,8 @@ fn block_backward(
         }
         block.mask(p, window);
         for i in 0..rows {
-            let delta = math::dot(&dout[at + i * width..][..d], &saved.out[at + i * width..][..d]);
             let lse = saved.lse[(block.row + i) * heads + head];
-            row_backward(&mut p[i * n..(i + 1) * n], &mut dp[i * n..(i + 1) * n], lse, delta);
+            row_backward(&mut p[i * n..(i + 1) * n], &mut dp[i * n..(i + 1) * n], lse);
         }
         let mut column = 0;
         for (index, span) in block.spans.iter().enumerate() {
