@@ -1,5 +1,5 @@
 //! `all_fields`: are all of the fields right at once, each by the rules of `field_exact`? Other fields of the answer
-//! are not looked at; a schema can forbid them.
+//! are not looked at; a schema can forbid them. A row whose `expected` is no object says nothing about any answer.
 
 use super::field_exact::FieldExact;
 use super::{Answer, Check, Verdict};
@@ -22,6 +22,9 @@ impl AllFields {
 
 impl Check for AllFields {
     fn judge(&self, sample: &Sample, answer: &Answer<'_>) -> Verdict {
+        if !sample.expected.is_object() {
+            return Verdict::missing("`expected` of the row is no object");
+        }
         if let Err(reason) = answer.json() {
             return Verdict::fail(reason);
         }
@@ -37,7 +40,7 @@ impl Check for AllFields {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge;
+    use super::super::{judge, sample};
     use super::*;
     use serde_json::json;
 
@@ -49,5 +52,6 @@ mod tests {
         assert!(!judge(&check, expected.clone(), r#"{"a": "1", "b": "3"}"#));
         assert!(!judge(&check, expected.clone(), r#"{"a": "1"}"#));
         assert!(!judge(&check, expected, "x"));
+        assert_eq!(check.judge(&sample(json!("no object")), &Answer::new("{}")).number(), None);
     }
 }
