@@ -2,7 +2,7 @@
 //! of it they reach.
 
 use crate::aligned::Aligned;
-use crate::math::sum_by;
+use crate::math::sum_over;
 use crate::matmul::{Into, Mat, MatMut, Threads, matmul};
 use crate::pool::{Pool, Team, share};
 use crate::quantised::activation::Rounded;
@@ -20,7 +20,7 @@ crate::dispatched! {
         let quarter = values.len() / 4;
         let (a, b) = values[..4 * quarter].split_at(2 * quarter);
         let ((a, b), (c, d)) = (a.split_at(quarter), b.split_at(quarter));
-        sum_by(quarter, |i| (a[i] + b[i]) + (c[i] + d[i]))
+        sum_over([a, b, c, d], |[a, b, c, d]| (a + b) + (c + d))
     }
 }
 

@@ -308,20 +308,38 @@ crate::dispatched! {
 crate::dispatched! {
     /// Replaces logits by `e^(logit − top)`, rounded to bf16 where a product will do so, and adds both to the lanes of `sums`.
     pub fn weigh / weigh_on (row: &mut [f32], top: f32, round: bool, sums: &mut [[f32; math::LANES]; 2]) {
-        let [exact, rounded] = sums;
-        for chunk in row.chunks_mut(math::LANES) {
-            for (lane, x) in chunk.iter_mut().enumerate() {
-                let weight = exp(*x - top);
-                exact[lane] += weight;
-                // To nearest, ties to even: weights are finite and not below zero.
-                let bits = weight.to_bits();
-                let near = f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000);
-                let value = if round { near } else { weight };
-                rounded[lane] += value;
-                *x = value;
-            }
+        if round { weigh_as::<true>(row, top, sums) } else { weigh_as::<false>(row, top, sums) }
+    }
+}
+
+/// [`weigh`] with or without the rounding, a whole chunk of lanes at a time: the last, shorter one apart, or none of it would become
+/// vector instructions.
+#[inline(always)]
+fn weigh_as<const ROUND: bool>(row: &mut [f32], top: f32, sums: &mut [[f32; math::LANES]; 2]) {
+    let [mut exact, mut rounded] = *sums;
+    let (chunks, rest) = row.as_chunks_mut::<{ math::LANES }>();
+    let weigh = |x: f32| {
+        let weight = exp(x - top);
+        // To nearest, ties to even: weights are finite and not below zero.
+        let bits = weight.to_bits();
+        let near = f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000);
+        (weight, if ROUND { near } else { weight })
+    };
+    for chunk in chunks {
+        for lane in 0..math::LANES {
+            let (weight, value) = weigh(chunk[lane]);
+            exact[lane] += weight;
+            rounded[lane] += value;
+            chunk[lane] = value;
         }
     }
+    for (lane, x) in rest.iter_mut().enumerate() {
+        let (weight, value) = weigh(*x);
+        exact[lane] += weight;
+        rounded[lane] += value;
+        *x = value;
+    }
+    *sums = [exact, rounded];
 }
 
 /// The sums of all stretches for each of `rows` rows, relative to the largest logit of all.

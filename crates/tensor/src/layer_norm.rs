@@ -1,15 +1,15 @@
 //! Layer normalisation with weight and bias (Ba, Kiros and Hinton 2016, arXiv 1607.06450), forward only: encoders are
 //! not trained here. The root-mean-square kind of the decoders is `norm`'s.
 
-use crate::math::sum_by;
+use crate::math::sum_over;
 
 crate::dispatched! {
     /// One row in place: `x = (x − mean) / sqrt(variance + eps) · weight + bias`, all of length C.
     pub fn row_in_place / row_in_place_on (x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
         let n = x.len();
         assert!(weight.len() == n && bias.len() == n);
-        let mean = sum_by(n, |i| x[i]) / n as f32;
-        let variance = sum_by(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+        let mean = sum_over([x], |[x]| x) / n as f32;
+        let variance = sum_over([x], |[x]| (x - mean) * (x - mean)) / n as f32;
         let inverse = 1.0 / (variance + eps).sqrt();
         for i in 0..n {
             x[i] = (x[i] - mean) * inverse * weight[i] + bias[i];

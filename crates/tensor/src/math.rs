@@ -49,22 +49,23 @@ fn fold(lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Σ f(i) for `i` in `0..n`, in [`LANES`] partial sums that are folded in halves.
+/// Σ f(values) over the values that stand at the same place of rows of equal length, in [`LANES`] partial sums that are folded in
+/// halves. Rows instead of an index: with one, every lane's bounds would be looked at, and the sum would not become vector
+/// instructions.
 #[inline(always)]
-pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub fn sum_over<const N: usize>(rows: [&[f32]; N], f: impl Fn([f32; N]) -> f32) -> f32 {
+    assert!(rows.iter().all(|row| row.len() == rows[0].len()), "sum_over: lengths differ");
     let mut lanes = [0.0f32; LANES];
-    let whole = n - n % LANES;
-    let mut i = 0;
-    while i < whole {
+    let parts = rows.map(|row| row.as_chunks::<LANES>());
+    for i in 0..parts[0].0.len() {
+        let chunks = parts.map(|(whole, _)| &whole[i]);
         for lane in 0..LANES {
-            lanes[lane] += f(i + lane);
+            lanes[lane] += f(chunks.map(|chunk| chunk[lane]));
         }
-        i += LANES;
     }
     let mut sum = fold(lanes);
-    while i < n {
-        sum += f(i);
-        i += 1;
+    for i in 0..parts[0].1.len() {
+        sum += f(parts.map(|(_, rest)| rest[i]));
     }
     sum
 }
@@ -72,8 +73,7 @@ pub fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
 /// Σ a·b over two slices of equal length.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "dot: lengths differ");
-    sum_by(a.len(), |i| a[i] * b[i])
+    sum_over([a, b], |[a, b]| a * b)
 }
 
 /// The largest value; −∞ for an empty slice.
@@ -137,7 +137,7 @@ crate::dispatched! {
         if top == f32::NEG_INFINITY {
             return (top, f32::NEG_INFINITY);
         }
-        (top, sum_by(row.len(), |i| exp(row[i] - top)).ln())
+        (top, sum_over([row], |[x]| exp(x - top)).ln())
     }
 }
 

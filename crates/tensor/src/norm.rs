@@ -2,7 +2,7 @@
 //!
 //! The weight is applied as it is: loaders add the 1 where a format stores `weight − 1`.
 
-use crate::math::sum_by;
+use crate::math::{dot, sum_over};
 use rayon::prelude::*;
 
 /// Rows that one task handles; enough to hide the cost of handing it out.
@@ -13,7 +13,7 @@ crate::dispatched! {
     pub fn row_forward / row_forward_on (y: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
         let n = x.len();
         assert!(y.len() == n && weight.len() == n);
-        let inverse = 1.0 / (sum_by(n, |i| x[i] * x[i]) / n as f32 + eps).sqrt();
+        let inverse = 1.0 / (dot(x, x) / n as f32 + eps).sqrt();
         for i in 0..n {
             y[i] = x[i] * inverse * weight[i];
         }
@@ -25,8 +25,8 @@ crate::dispatched! {
     pub fn row_backward / row_backward_on (dx: &mut [f32], x: &[f32], weight: &[f32], eps: f32, dy: &[f32]) {
         let n = x.len();
         assert!(dx.len() == n && weight.len() == n && dy.len() == n);
-        let inverse = 1.0 / (sum_by(n, |i| x[i] * x[i]) / n as f32 + eps).sqrt();
-        let projection = sum_by(n, |i| dy[i] * weight[i] * x[i]) * inverse * inverse / n as f32;
+        let inverse = 1.0 / (dot(x, x) / n as f32 + eps).sqrt();
+        let projection = sum_over([dy, weight, x], |[dy, weight, x]| dy * weight * x) * inverse * inverse / n as f32;
         for i in 0..n {
             dx[i] += inverse * (dy[i] * weight[i] - x[i] * projection);
         }

@@ -207,7 +207,7 @@ crate::dispatched! {
             p[j] = math::exp(p[j] - lse);
             dp[j] -= pivot;
         }
-        let mean = math::dot(p, dp) / math::sum_by(p.len(), |j| p[j]);
+        let mean = math::dot(p, dp) / math::sum_over([p], |[p]| p);
         for j in 0..p.len() {
             dp[j] = p[j] * (dp[j] - mean);
         }
