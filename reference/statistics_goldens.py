@@ -4,6 +4,7 @@ Run: python reference/statistics_goldens.py > crates/eval/tests/data/statistics.
 Made with scipy 1.17 and statsmodels 0.15; any version with these functions gives the same numbers.
 """
 
+import functools
 import json
 import random
 
@@ -168,6 +169,30 @@ def paired_rows():
     return rows
 
 
+def exact_rows():
+    """The first number of rows at which the exact McNemar test finds the difference, in its direction, with the asked
+    chance: every number of differing rows and of losses among them is gone through."""
+    rows = []
+    for discordance, d, power in [(0.2, 0.05, 0.8), (0.1, 0.03, 0.9), (0.3, 0.1, 0.8), (0.05, 0.05, 0.8)]:
+        gain = (discordance + d) / (2 * discordance)
+
+        @functools.cache
+        def found(k):
+            told = [g for g in range(k + 1) if 2 * g > k and stats.binomtest(g, k, 0.5).pvalue <= 0.05]
+            return float(stats.binom.sf(min(told) - 1, k, gain)) if told else 0.0
+
+        def chance(n):
+            weights = stats.binom.pmf(numpy.arange(n + 1), n, discordance)
+            return sum(w * found(k) for k, w in enumerate(weights) if w > 1e-14)
+
+        n = 6
+        while chance(n) < power:
+            n += 1
+        case = {"discordance": discordance, "difference": d, "power": power, "n": n}
+        rows.append({**case, "chance": chance(n), "chance_of_one_less": chance(n - 1)})
+    return rows
+
+
 print(
     json.dumps(
         {
@@ -185,6 +210,7 @@ print(
             "standardised": standardised(),
             "unpaired_rows": unpaired_rows(),
             "paired_rows": paired_rows(),
+            "exact_rows": exact_rows(),
         },
         indent=1,
     )

@@ -1,7 +1,7 @@
 //! The harness of a task: checks → metrics → one score, as a single object with a fingerprint of its content. The same
 //! object measures candidates here and, later, filters data, rewards and gates; there is no second implementation.
 
-use crate::check::{Answer, CheckEntry, Kept, NamedCheck, Verdict, When, not_asked, require_places};
+use crate::check::{Answer, CheckEntry, NamedCheck, Verdict, When, not_asked, require_places};
 use crate::embedder::SharedEmbedder;
 use crate::sample::Sample;
 use crate::score::{ScoreSpec, WEIGHTED};
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
+use crate::metric::KnownCheck;
 pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
 /// Changes when the meaning of an unchanged harness changes, so that old and new scores are never compared.
@@ -164,11 +165,11 @@ impl Harness {
 /// When a metric names a check that is not there, or none, a name occurs twice, a metric cannot be made of its checks, or
 /// the score is none.
 pub fn resolve_metrics(spec: &HarnessSpec) -> Result<Vec<Metric>> {
-    let kept = |entry: &CheckEntry| {
-        let kept = entry.check.kept();
-        entry.check.names().into_iter().map(move |name| (name, kept))
+    let known = |entry: &CheckEntry| {
+        let (kept, unit) = (entry.check.kept(), entry.check.unit());
+        entry.check.names().into_iter().map(move |name| KnownCheck { name, kept, unit })
     };
-    let checks: Vec<(String, Kept)> = spec.check.iter().flat_map(kept).collect();
+    let checks: Vec<KnownCheck> = spec.check.iter().flat_map(known).collect();
     let names: Vec<&str> = spec.metric.iter().map(|metric| metric.name.as_str()).collect();
     let weighted = matches!(spec.score, ScoreSpec::Weighted(_)).then_some(WEIGHTED);
     unique("metric", names.iter().copied().chain([ANSWERED]).chain(weighted))?;
@@ -183,13 +184,13 @@ pub fn resolve_metrics(spec: &HarnessSpec) -> Result<Vec<Metric>> {
     Ok(metrics)
 }
 
-fn resolve_metric(metric: &MetricSpec, known: &[(String, Kept)]) -> Result<Metric> {
-    let names = || known.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut checks: Vec<(String, Kept)> = Vec::new();
+fn resolve_metric(metric: &MetricSpec, known: &[KnownCheck]) -> Result<Metric> {
+    let names = || known.iter().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut checks: Vec<KnownCheck> = Vec::new();
     for wanted in &metric.checks {
-        let found = known.iter().filter(|(name, _)| match wanted.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == wanted,
+        let found = known.iter().filter(|check| match wanted.strip_suffix('*') {
+            Some(start) => check.name.starts_with(start),
+            None => check.name == *wanted,
         });
         let before = checks.len();
         checks.extend(found.cloned());
@@ -202,7 +203,8 @@ fn resolve_metric(metric: &MetricSpec, known: &[(String, Kept)]) -> Result<Metri
             .found(format!("`{wanted}`")));
         }
     }
-    if let Some((name, _)) = (1..checks.len()).find_map(|i| checks[..i].iter().find(|c| c.0 == checks[i].0)) {
+    let earlier = |i: usize| checks[..i].iter().find(|check| check.name == checks[i].name);
+    if let Some(KnownCheck { name, .. }) = (1..checks.len()).find_map(earlier) {
         return Err(Error::new(Kind::Data, format!("the metric `{}` names a check twice", metric.name))
             .expected("each check once, by its name or by one with `*`: another one would weigh double")
             .found(format!("`{name}`")));

@@ -69,6 +69,12 @@ impl Aggregate {
         }
     }
 
+    /// Whether it is no share of 1, whatever its checks are.
+    fn is_own_number(self) -> bool {
+        use Aggregate::{Kendall, Pearson, QuadraticKappa, Spearman};
+        matches!(self, QuadraticKappa | Pearson | Spearman | Kendall)
+    }
+
     /// What kinds of checks will do, in words, unless these do.
     fn refuses(self, kept: &[Kept]) -> Option<&'static str> {
         let (fits, words) = match self {
@@ -102,21 +108,32 @@ pub struct Metric {
     form: Form,
 }
 
+/// A check as a metric needs to know it.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownCheck {
+    /// Its name in verdicts.
+    pub name: String,
+    /// What it keeps for numbers of the corpus.
+    pub kept: Kept,
+    /// What its number is.
+    pub unit: Unit,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Form {
-    Checks { checks: Vec<String>, aggregate: Aggregate },
+    Checks { checks: Vec<String>, aggregate: Aggregate, unit: Unit },
     Weighted(Vec<(Metric, f64)>),
 }
 
 impl Metric {
-    /// The metric `spec` over the `checks` that were found for it, each with what it keeps.
+    /// The metric `spec` over the `checks` that were found for it.
     ///
     /// # Errors
     /// When the checks do not keep what the aggregate needs.
-    pub(crate) fn new(spec: &MetricSpec, checks: Vec<(String, Kept)>) -> Result<Self> {
-        let kept: Vec<Kept> = checks.iter().map(|(_, kept)| *kept).collect();
+    pub(crate) fn new(spec: &MetricSpec, checks: Vec<KnownCheck>) -> Result<Self> {
+        let kept: Vec<Kept> = checks.iter().map(|check| check.kept).collect();
         if let Some(expected) = spec.aggregate.refuses(&kept) {
-            let found: Vec<&str> = checks.iter().map(|(name, _)| name.as_str()).collect();
+            let found: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
             return Err(Error::new(
                 Kind::Data,
                 format!("the aggregate of the metric `{}` cannot be made of its checks", spec.name),
@@ -124,11 +141,17 @@ impl Metric {
             .expected(expected)
             .found(found.join(", ")));
         }
-        let checks = checks.into_iter().map(|(name, _)| name).collect();
+        let number = checks.iter().any(|check| check.unit == Unit::Number);
+        let unit = if spec.aggregate.is_own_number() || (spec.aggregate == Aggregate::Mean && number) {
+            Unit::Number
+        } else {
+            Unit::Share
+        };
+        let checks = checks.into_iter().map(|check| check.name).collect();
         Ok(Metric {
             name: spec.name.clone(),
             description: spec.description.clone(),
-            form: Form::Checks { checks, aggregate: spec.aggregate },
+            form: Form::Checks { checks, aggregate: spec.aggregate, unit },
         })
     }
 
@@ -141,7 +164,7 @@ impl Metric {
     /// its (first) check, which only describes the sample.
     pub fn value(&self, verdicts: &Verdicts) -> Option<f64> {
         let (checks, aggregate) = match &self.form {
-            Form::Checks { checks, aggregate } => (checks, aggregate),
+            Form::Checks { checks, aggregate, .. } => (checks, aggregate),
             Form::Weighted(parts) => {
                 let known = parts.iter().filter_map(|(part, weight)| Some((part.value(verdicts)?, weight)));
                 let (sum, weights) = known.fold((0.0, 0.0), |(sum, weights), (value, weight)| {
@@ -167,17 +190,11 @@ impl Metric {
         }
     }
 
-    /// What its number is: κ and correlations are numbers of their own, and so is a mean that contains one.
+    /// What its number is: κ, correlations, cosines and numbers that stand in rows are numbers of their own, and so is a
+    /// mean that contains one.
     pub fn unit(&self) -> Unit {
-        let own = |aggregate: Aggregate| {
-            matches!(
-                aggregate,
-                Aggregate::QuadraticKappa | Aggregate::Pearson | Aggregate::Spearman | Aggregate::Kendall
-            )
-        };
         match &self.form {
-            Form::Checks { aggregate, .. } if own(*aggregate) => Unit::Number,
-            Form::Checks { .. } => Unit::Share,
+            Form::Checks { unit, .. } => *unit,
             Form::Weighted(parts) if parts.iter().any(|(part, _)| part.unit() == Unit::Number) => {
                 Unit::Number
             }
@@ -188,7 +205,7 @@ impl Metric {
     /// Whether the number of a sample answers one yes-or-no question, so that the metric is a rate.
     pub fn is_rate(&self) -> bool {
         match &self.form {
-            Form::Checks { checks, aggregate: Aggregate::Mean } => checks.len() == 1,
+            Form::Checks { checks, aggregate: Aggregate::Mean, .. } => checks.len() == 1,
             Form::Checks { aggregate, .. } => *aggregate == Aggregate::All,
             Form::Weighted(_) => false,
         }

@@ -65,6 +65,30 @@ fn a_sample_without_an_answer_lowers_the_numbers_of_the_corpus() {
 }
 
 #[test]
+fn numbers_of_the_row_and_cosines_are_not_written_as_shares() {
+    let harness = harness(
+        json!("marks"),
+        json!([
+            {"name": "human", "kind": "given", "from": "meta.human"},
+            {"name": "meaning", "kind": "similarity"},
+            {"name": "close", "kind": "similarity", "at_least": 0.7},
+        ]),
+        json!([
+            {"name": "marks", "checks": ["human"]},
+            {"name": "meaning", "checks": ["meaning", "close"]},
+            {"name": "close", "checks": ["close"]},
+            {"name": "all", "checks": ["human", "close"], "aggregate": "all"},
+        ]),
+    );
+    let units: Vec<Unit> = harness.metrics().iter().map(Metric::unit).collect();
+    assert_eq!(units, [Unit::Number, Unit::Number, Unit::Share, Unit::Share]);
+    let marks: Vec<Verdicts> =
+        [3, 5].map(|mark| harness.judge(&sample(json!("x"), json!({"human": mark})), "x")).into();
+    let mean = measured(&harness, &marks, "marks");
+    assert_eq!((mean.value, mean.unit), (Some(4.0), Unit::Number));
+}
+
+#[test]
 fn what_was_not_asked_and_what_is_missing_are_counted_apart() {
     let harness = harness(
         json!("all"),

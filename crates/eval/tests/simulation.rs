@@ -194,7 +194,7 @@ fn planned_rows_show_the_difference() {
             }
             mcnemar_exact(minus, plus) < 0.05
         });
-        // The exact test is a little more careful than the approximation that plans for it.
-        assert!((0.74..=0.84).contains(&seen), "{plan:?}: {seen}");
+        // Within three standard errors of 2,000 sets.
+        assert!((0.773..=0.827).contains(&seen), "{plan:?}: {seen}");
     }
 }

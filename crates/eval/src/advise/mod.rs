@@ -10,8 +10,9 @@ mod recommend;
 
 pub use curve::PowerLaw;
 pub use learning::{CurvePoint, Doubled, Fitted, LearningCurve};
-pub use recommend::{Evidence, Recommendation, Sort, recommend};
+pub use recommend::{Evidence, Recommendation, recommend};
 
+use crate::baseline::Sort;
 use crate::compare::{AgainstAll, Claim, CompareSettings, Entry, compare_with_all, leakage};
 use crate::report::{CandidateResult, Command, Fingerprint, TUNED, TaskSummary};
 use crate::statistics::Estimate;
@@ -235,15 +236,8 @@ fn evidence<'a>(
     let name = strongest.map(|strongest| strongest.baseline.as_str()).unwrap_or_default();
     let comparison = strongest.and_then(|strongest| strongest.overall(&against.score));
     let score = candidates.iter().find(|c| c.role == name).and_then(|c| c.evaluation.score);
-    // Of several that are equally strong, what needs least counts.
-    let equals = against
-        .baselines
-        .iter()
-        .map(|b| b.baseline.as_str())
-        .filter(|role| candidates.iter().any(|c| c.role == *role && c.evaluation.score == score));
-    let simplest = equals.map(Sort::of).min_by_key(|sort| sort.needs()).unwrap_or(Sort::of(name));
     Evidence {
-        strongest: strongest.map(|_| simplest),
+        strongest: strongest.map(|_| Sort::of(name)),
         strongest_score: score,
         verdict: trained.and_then(|_| against.claim(name)).map(|claim| claim.kind()),
         // Without an interval all differences are equal; without a test there is nothing to go by.

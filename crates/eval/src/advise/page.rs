@@ -1,7 +1,8 @@
 //! The advice as one page, in the style of the report and, like it, with nothing loaded from anywhere else.
 
-use super::{AdviseData, Advised, LearningCurve, Sort};
+use super::{AdviseData, Advised, LearningCurve};
 use crate::Result;
+use crate::baseline::Sort;
 use crate::report::html::{broken, environment};
 use crate::report::learning::{Level, picture};
 use crate::report::words::{duration, grouped, short_name};

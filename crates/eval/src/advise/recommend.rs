@@ -2,6 +2,7 @@
 //! learner or more data comes first. It reads the kinds of claims that `compare` made and words none itself.
 
 use super::learning::Doubled;
+use crate::baseline::Sort;
 use crate::compare::ClaimKind;
 use serde::{Deserialize, Serialize};
 
@@ -39,40 +40,6 @@ impl Recommendation {
             Recommendation::CollectMore => "Collect more data first.",
             Recommendation::Undecided => "Not enough was measured to decide.",
         }
-    }
-}
-
-/// What a candidate needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// Training.
-    Trained,
-    /// A prompt, perhaps with examples or a constraint.
-    Prompt,
-    /// A linear classifier.
-    Linear,
-    /// The rows themselves.
-    Nearest,
-    /// Nothing: the most frequent answer.
-    Majority,
-}
-
-impl Sort {
-    /// The sort of a role.
-    pub fn of(role: &str) -> Sort {
-        match role {
-            crate::report::TUNED => Sort::Trained,
-            "linear" => Sort::Linear,
-            "nearest" => Sort::Nearest,
-            "majority" => Sort::Majority,
-            _ => Sort::Prompt,
-        }
-    }
-
-    /// How much it needs, from the least on.
-    pub(super) fn needs(self) -> usize {
-        let order = [Sort::Majority, Sort::Nearest, Sort::Linear, Sort::Prompt, Sort::Trained];
-        order.iter().position(|sort| *sort == self).unwrap_or(order.len())
     }
 }
 

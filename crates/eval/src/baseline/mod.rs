@@ -9,11 +9,13 @@ mod answers;
 mod linear;
 mod logistic;
 mod minimise;
+mod sort;
 
 pub use answers::Answers;
 pub use linear::{Examples, Linear};
 pub use logistic::{Data, Logistic, Targets};
 pub use minimise::{Stop, minimise};
+pub use sort::Sort;
 
 use crate::embedder::{self, SharedEmbedder};
 use crate::model::{Finish, Identity, Message, Model, Output, Request, Role};

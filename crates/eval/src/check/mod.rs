@@ -42,6 +42,7 @@ use crate::embedder::SharedEmbedder;
 use crate::model::Identity;
 use crate::normalise::Normalisation;
 use crate::sample::Sample;
+use crate::statistics::Unit;
 use crate::{Error, Kind, Result, json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -329,6 +330,15 @@ impl CheckSpec {
             CheckSpec::Bleu(_) => Kept::Bleu,
             CheckSpec::Chrf(_) => Kept::Chrf,
             _ => Kept::Nothing,
+        }
+    }
+
+    /// What its numbers are: those that stand in the row and cosines are no shares of 1.
+    pub(crate) fn unit(&self) -> Unit {
+        match self {
+            CheckSpec::Given(_) => Unit::Number,
+            CheckSpec::Similarity(spec) if spec.at_least.is_none() => Unit::Number,
+            _ => Unit::Share,
         }
     }
 }

@@ -163,7 +163,8 @@ pub struct AgainstAll {
     pub score: String,
     /// What the candidate is called.
     pub candidate: String,
-    /// Which of the `baselines` has the highest score.
+    /// Which of the `baselines` is the strongest: on the samples that each has in common with the candidate, the one that this
+    /// is ahead of by the least.
     pub strongest: usize,
     /// The fields that were sliced by; on slices the score alone is compared.
     pub by: Vec<String>,

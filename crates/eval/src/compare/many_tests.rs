@@ -117,6 +117,30 @@ fn groups_are_what_intervals_and_tests_count() {
 }
 
 #[test]
+fn of_baselines_that_are_equally_strong_the_simplest_is_the_strongest() {
+    let none = |_: usize| json!({});
+    let (half, tuned) = (evaluation(40, |i| i < 20, none), evaluation(40, |i| i < 30, none));
+    let other_half = evaluation(40, |i| i >= 20, none);
+    let baselines = [entry("few-shot", &half), entry("linear", &other_half), entry("majority", &half)];
+    let all = compare_with_all(entry("tuned", &tuned), &baselines, &CompareSettings::new(1)).unwrap();
+    assert_eq!(all.with_strongest().unwrap().baseline, "majority");
+}
+
+#[test]
+fn the_strongest_is_found_on_the_samples_in_common() {
+    let none = |_: usize| json!({});
+    let tuned = evaluation(40, |i| i < 20, none);
+    let plain = evaluation(40, |i| i < 15, none);
+    // Right on more of its own samples, but on fewer of those that the tuned model answered.
+    let mut lucky = evaluation(60, |i| i < 14 || i >= 40, none);
+    lucky.samples.retain(|sample| sample.id != "r14");
+    let baselines = [entry("base", &plain), entry("few-shot", &lucky)];
+    let all = compare_with_all(entry("tuned", &tuned), &baselines, &CompareSettings::new(1)).unwrap();
+    assert!(lucky.score > plain.score);
+    assert_eq!(all.with_strongest().unwrap().baseline, "base");
+}
+
+#[test]
 fn a_stated_margin_allows_to_say_not_worse_by_more() {
     let none = |_: usize| json!({});
     let base = evaluation(400, |i| i < 300, none);

@@ -17,6 +17,7 @@ pub use comparison::{AgainstAll, CandidateComparisons, Comparison, Comparisons, 
 pub use slices::{Slice, slice_fields};
 pub(crate) use words::{p_short, percent};
 
+use crate::baseline::Sort;
 use crate::harness::resolve_metrics;
 use crate::record::{Header, SampleRecord};
 use crate::runner::Evaluation;
@@ -112,7 +113,7 @@ pub fn compare_many(
     let header = &baseline.evaluation.header;
     let primary = settings.primary.or((candidates.len() == 1).then_some(0));
     let pairings: Vec<_> = candidates.iter().map(|candidate| (baseline, *candidate)).collect();
-    let compared = compare_pairings(&pairings, primary, settings)?;
+    let compared = Measured::new(&pairings, settings)?.conclude(primary, settings);
     Ok(ManyComparisons {
         task: header.task.clone(),
         split: header.split.name().to_owned(),
@@ -127,9 +128,10 @@ pub fn compare_many(
     })
 }
 
-/// Compares one candidate with each of the baselines, and so with the strongest of them. Where it has the higher score, the
-/// test against the strongest needs no correction: that this one was picked after measuring works against the candidate.
-/// Where it has not, the pick favours the difference, and the test is corrected with all others.
+/// Compares one candidate with each of the baselines, and so with the strongest of them: the one that it is ahead of by the
+/// least, or behind by the most, on the samples in common; of equals, the one that needs least. Where the candidate has the higher
+/// score, the test against the strongest needs no correction: that this one was picked after measuring works against the
+/// candidate. Where it has not, the pick favours the difference, and the test is corrected with all others.
 ///
 /// # Errors
 /// As [`compare_many`].
@@ -139,14 +141,15 @@ pub fn compare_with_all(
     settings: &CompareSettings,
 ) -> Result<AgainstAll> {
     check_settings(candidate, baselines, settings)?;
-    let score = |entry: &Entry<'_>| entry.evaluation.score.unwrap_or(f64::NEG_INFINITY);
-    let best = |best: usize, i: usize| if score(&baselines[i]) > score(&baselines[best]) { i } else { best };
-    let strongest = (0..baselines.len()).reduce(best).unwrap_or(0);
-    let ahead = baselines.len() == 1 || score(&candidate) > score(&baselines[strongest]);
+    let score = candidate.evaluation.header.harness.score.name();
     let pairings: Vec<_> = baselines.iter().map(|baseline| (*baseline, candidate)).collect();
-    let compared = compare_pairings(&pairings, ahead.then_some(strongest), settings)?;
+    let measured = Measured::new(&pairings, settings)?;
+    let ahead = |pairing: usize| measured.overall(pairing, score).and_then(|overall| overall.difference);
+    let strongest = strongest(baselines, ahead);
+    let primary = baselines.len() == 1 || ahead(strongest).is_some_and(|difference| difference > 0.0);
+    let compared = measured.conclude(primary.then_some(strongest), settings);
     Ok(AgainstAll {
-        score: candidate.evaluation.header.harness.score.name().to_owned(),
+        score: score.to_owned(),
         candidate: candidate.name.to_owned(),
         strongest,
         by: compared.by,
@@ -154,6 +157,18 @@ pub fn compare_with_all(
         corrected_tests: compared.corrected_tests,
         baselines: compared.comparisons,
     })
+}
+
+/// Scores that differ by no more are equal: they are sums over the same samples in another order.
+const EQUAL: f64 = 1e-12;
+
+/// The index of the baseline that a candidate is `ahead` of by the least; of equals the one that needs least, then the
+/// first. One without a number is no rival.
+fn strongest(baselines: &[Entry<'_>], ahead: impl Fn(usize) -> Option<f64>) -> usize {
+    let lead = |index: usize| ahead(index).unwrap_or(f64::INFINITY);
+    let least = (0..baselines.len()).map(lead).fold(f64::INFINITY, f64::min);
+    let equals = (0..baselines.len()).filter(|index| lead(*index) <= least + EQUAL);
+    equals.min_by_key(|index| Sort::of(baselines[*index].name).needs()).unwrap_or(0)
 }
 
 /// What all pairs of a baseline and a candidate give together.
@@ -164,54 +179,78 @@ struct Compared {
     comparisons: Vec<CandidateComparisons>,
 }
 
-/// Every metric of each pair, on all samples and on every slice, corrected together but for the score of the `primary`
-/// pair. Slices are those of the first baseline.
-fn compare_pairings(
-    pairings: &[(Entry<'_>, Entry<'_>)],
-    primary: Option<usize>,
-    settings: &CompareSettings,
-) -> Result<Compared> {
-    let first = pairings[0].0.evaluation;
-    let score = first.header.harness.score.name();
-    let metrics = resolve_metrics(&first.header.harness)?;
-    if !metrics.iter().any(|metric| metric.name == score) {
-        return Err(no_score(score));
+/// Every metric of each pair, on all samples and on every slice: the numbers, from which nothing is concluded yet. Slices
+/// are those of the first baseline.
+struct Measured<'a> {
+    pairings: &'a [(Entry<'a>, Entry<'a>)],
+    score: &'a str,
+    by: Vec<String>,
+    cells: Vec<((&'a str, &'a str), Cell)>,
+    /// One for each cell; as many in a row belong to a pair as there are cells of it.
+    comparisons: Vec<Comparison>,
+    results: Vec<CandidateComparisons>,
+}
+
+impl<'a> Measured<'a> {
+    fn new(pairings: &'a [(Entry<'a>, Entry<'a>)], settings: &CompareSettings) -> Result<Self> {
+        let first = pairings[0].0.evaluation;
+        let score = first.header.harness.score.name();
+        let metrics = resolve_metrics(&first.header.harness)?;
+        if !metrics.iter().any(|metric| metric.name == score) {
+            return Err(no_score(score));
+        }
+        let by = fields(&first.samples, settings);
+        let slicings =
+            by.iter().map(|field| slices::slicing(&first.samples, field)).collect::<Result<Vec<_>>>()?;
+        let mut cells: Vec<((&str, &str), Cell)> = Vec::new();
+        let mut results = Vec::new();
+        for (baseline, candidate) in pairings {
+            let pairs = common(baseline.evaluation, candidate.evaluation)?;
+            let own = cells::cells(&pairs, &metrics, &slicings, settings, score);
+            cells.extend(own.into_iter().map(|cell| ((baseline.name, candidate.name), cell)));
+            results.push(CandidateComparisons {
+                baseline: baseline.name.to_owned(),
+                candidate: candidate.name.to_owned(),
+                common: pairs.len(),
+                only_baseline: baseline.evaluation.samples.len() - pairs.len(),
+                only_candidate: candidate.evaluation.samples.len() - pairs.len(),
+                comparisons: Vec::new(),
+            });
+        }
+        let comparisons = cells::measure(&cells, settings.seed);
+        Ok(Measured { pairings, score, by, cells, comparisons, results })
     }
-    let by = fields(&first.samples, settings);
-    let slicings =
-        by.iter().map(|field| slices::slicing(&first.samples, field)).collect::<Result<Vec<_>>>()?;
-    let mut cells: Vec<((&str, &str), Cell)> = Vec::new();
-    let mut results = Vec::new();
-    for (baseline, candidate) in pairings {
-        let pairs = common(baseline.evaluation, candidate.evaluation)?;
-        let own = cells::cells(&pairs, &metrics, &slicings, settings, score);
-        cells.extend(own.into_iter().map(|cell| ((baseline.name, candidate.name), cell)));
-        results.push(CandidateComparisons {
-            baseline: baseline.name.to_owned(),
-            candidate: candidate.name.to_owned(),
-            common: pairs.len(),
-            only_baseline: baseline.evaluation.samples.len() - pairs.len(),
-            only_candidate: candidate.evaluation.samples.len() - pairs.len(),
-            comparisons: Vec::new(),
-        });
+
+    fn cells_of_a_pair(&self) -> usize {
+        self.cells.len() / self.pairings.len()
     }
-    let each = cells.len() / pairings.len();
-    let exempt = |index: usize, c: &Comparison| {
-        primary == Some(index / each) && c.slice.is_none() && c.metric == score
-    };
-    let mut comparisons = cells::measure(&cells, settings.seed);
-    let grouped = comparisons.iter().any(|c| c.clusters.is_some());
-    let corrected_tests = correct_together(&mut comparisons, exempt);
-    for (index, (mut comparison, (_, cell))) in comparisons.into_iter().zip(&cells).enumerate() {
-        let (baseline, candidate) = &pairings[index / each];
-        let known = [baseline, candidate].map(|entry| entry.evaluation.header.shared);
-        let shared = known.into_iter().fold(settings.shared, usize::max);
-        cells::plan(&mut comparison, cell, corrected_tests);
-        comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, shared));
-        results[index / each].comparisons.push(comparison);
+
+    /// The comparison of `metric` on all samples of a pair.
+    fn overall(&self, pairing: usize, metric: &str) -> Option<&Comparison> {
+        let own = self.comparisons.chunks(self.cells_of_a_pair()).nth(pairing)?;
+        own.iter().find(|c| c.slice.is_none() && c.metric == metric)
     }
-    let group = grouped.then(|| settings.group_field().to_owned());
-    Ok(Compared { by, group, corrected_tests, comparisons: results })
+
+    /// Corrects all tests together, but for the score of the `primary` pair, and says what follows.
+    fn conclude(self, primary: Option<usize>, settings: &CompareSettings) -> Compared {
+        let each = self.cells_of_a_pair();
+        let Measured { pairings, score, by, cells, mut comparisons, mut results } = self;
+        let exempt = |index: usize, c: &Comparison| {
+            primary == Some(index / each) && c.slice.is_none() && c.metric == score
+        };
+        let grouped = comparisons.iter().any(|c| c.clusters.is_some());
+        let corrected_tests = correct_together(&mut comparisons, exempt);
+        for (index, (mut comparison, (_, cell))) in comparisons.into_iter().zip(&cells).enumerate() {
+            let (baseline, candidate) = &pairings[index / each];
+            let known = [baseline, candidate].map(|entry| entry.evaluation.header.shared);
+            let shared = known.into_iter().fold(settings.shared, usize::max);
+            cells::plan(&mut comparison, cell, corrected_tests);
+            comparison.verdict = Some(claim::verdict(&comparison, corrected_tests, shared));
+            results[index / each].comparisons.push(comparison);
+        }
+        let group = grouped.then(|| settings.group_field().to_owned());
+        Compared { by, group, corrected_tests, comparisons: results }
+    }
 }
 
 fn check_settings(baseline: Entry<'_>, candidates: &[Entry<'_>], settings: &CompareSettings) -> Result<()> {

@@ -1,17 +1,21 @@
-//! How many rows it takes: to see a difference of a given size, or the smallest difference that given rows can show. Normal
-//! approximations, but for the chance that few rows have: they plan a measurement and conclude nothing. Two-sided at 5 %.
+//! How many rows it takes: to see a difference of a given size, or the smallest difference that given rows can show. Exact
+//! for paired yes-or-no answers, as their test is, unless a great many rows differ; normal approximations for the rest. They plan a measurement and
+//! conclude nothing. Two-sided at 5 %.
 
 use super::{ALPHA, POWER, Unit, mean, paired, variance, z};
 use crate::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{Binomial, ContinuousCDF, Discrete, Normal};
+use statrs::distribution::{Binomial, ContinuousCDF, Discrete, DiscreteCDF, Normal};
 
 /// More rows than this are no plan.
 const MOST: f64 = 1e12;
 /// The least at which a sign test can reach 5 %: 2 / 2^6.
 const LEAST: u64 = 6;
-/// With fewer rows than this that are expected to differ, the normal approximation promises what the exact test cannot show.
-const FEW: f64 = 20.0;
+/// With more rows than this that are expected to differ, the normal approximation is as good as the exact test: at 20,000 it
+/// promises less than a tenth of a per cent more.
+const MANY: f64 = 20_000.0;
+/// Standard deviations from the mean beyond which a number of differing rows does not count: less than 1e-9 lies there.
+const TAIL: f64 = 6.5;
 
 /// About how many paired samples a two-sided test at 5 % needs to see a difference like this one with 80 % chance
 /// (normal approximation). `None` when nothing differs, or below two samples.
@@ -156,8 +160,9 @@ impl Design {
         Ok(Some(discordance))
     }
 
-    /// Rows with which a difference `d` is seen with chance `power`. Paired yes-or-no answers: R. Connor, "Sample size for
-    /// testing differences in proportions for the paired-sample design", 1987.
+    /// Rows with which a difference `d` is seen with chance `power`. Paired yes-or-no answers: the least that give the
+    /// exact McNemar test that chance, looked for from where the normal approximation lies (R. Connor, "Sample size for
+    /// testing differences in proportions for the paired-sample design", 1987).
     ///
     /// # Errors
     /// When `d` is 0, `power` is not between 0.05 and 1, or no two candidates are as the design says.
@@ -165,10 +170,24 @@ impl Design {
         check_power(power)?;
         let most = self.largest_difference();
         if d == 0.0 || !d.is_finite() || d.abs() > most {
+            let within =
+                if most.is_finite() { format!(" between -{most} and {most}") } else { String::new() };
             return Err(Error::new(Kind::Usage, "a difference to plan for")
-                .expected(format!("one between -{most} and {most} that is not 0"))
+                .expected(format!("one{within} that is not 0"))
                 .found(d.to_string()));
         }
+        let discordance = self.discordance(d)?;
+        let about = self.normal_rows(d, power)?;
+        let rows = match discordance {
+            Some(discordance) if about as f64 * discordance <= MANY => {
+                exact_rows(d, discordance, power, about)
+            }
+            _ => about,
+        };
+        Ok(Plan { design: *self, difference: d, rows, power, alpha: ALPHA, discordance })
+    }
+
+    pub(super) fn normal_rows(&self, d: f64, power: f64) -> Result<u64> {
         let (none, some) = self.spreads(d)?;
         let rows = ((z(1.0 - ALPHA / 2.0) * none + z(power) * some) / d).powi(2);
         if rows >= MOST {
@@ -176,21 +195,13 @@ impl Design {
                 Error::new(Kind::Usage, "no number of rows shows so small a difference").found(d.to_string())
             );
         }
-        let rows = (rows.ceil() as u64).max(LEAST);
-        Ok(Plan {
-            design: *self,
-            difference: d,
-            rows,
-            power,
-            alpha: ALPHA,
-            discordance: self.discordance(d)?,
-        })
+        Ok((rows.ceil() as u64).max(LEAST))
     }
 
-    /// Shares differ by 1 at most, κ and correlations by 2.
+    /// Shares differ by 1 at most; a number of its own, such as a mark from 1 to 5, by any amount.
     fn largest_difference(&self) -> f64 {
         match self {
-            Design::Graded { unit, .. } if !unit.is_share() => 2.0,
+            Design::Graded { unit, .. } if !unit.is_share() => f64::INFINITY,
             _ => 1.0,
         }
     }
@@ -212,18 +223,28 @@ impl Design {
         let most = match *self {
             Design::Correlation { accuracy, .. } | Design::Unpaired { accuracy } => 1.0 - accuracy,
             Design::Discordance { discordance } => discordance,
-            Design::Graded { .. } => self.largest_difference(),
+            // With the fewest rows that show anything, a little more than one standard deviation is seen, and with a chance
+            // of nearly 1 some times that.
+            Design::Graded { variance, .. } => {
+                self.largest_difference().min(10.0 * variance.sqrt().max(f64::EPSILON))
+            }
         };
         if most <= 0.0 {
             return Err(Error::new(Kind::Usage, "there is nothing to gain")
                 .expected("a baseline that is not always right")
                 .found(format!("a largest possible gain of {most}")));
         }
-        let seen = |d: f64| self.rows(d, power).is_ok_and(|plan| plan.rows <= rows);
-        // With a correlation, large gains may be impossible: look for one that is seen from below.
-        let Some(high) = (1..=1000).map(|step| most * f64::from(step) / 1000.0).find(|d| seen(*d)) else {
+        let gain = |step: u32| most * f64::from(step) / 1000.0;
+        let seen = |d: f64| d > 0.0 && self.power(d, rows).is_ok_and(|chance| chance >= power);
+        // With a correlation, large gains may be impossible: look for one that is seen from below. The normal approximation
+        // says about where, so that few gains are looked at exactly.
+        let about = |step: &u32| self.normal_power(gain(*step), rows).is_ok_and(|chance| chance >= power);
+        let about = (1..=1000).find(about).unwrap_or(1000);
+        let below = (1..=about).rev().take_while(|step| seen(gain(*step))).last();
+        let found = below.or_else(|| (about..=1000).find(|step| seen(gain(*step))));
+        let Some(high) = found.map(gain) else {
             // The largest gain that two candidates can have like that says how many rows it takes at least.
-            let each = (1..=1000).rev().map(|step| most * f64::from(step) / 1000.0);
+            let each = (1..=1000).rev().map(gain);
             let least = each.filter_map(|d| self.rows(d, power).ok()).map(|plan| plan.rows).min();
             let least =
                 least.map_or_else(|| "other assumptions".to_owned(), |rows| format!("at least {rows} rows"));
@@ -232,23 +253,28 @@ impl Design {
                 .found(format!("{rows} rows, and gains of {:.1} points at most", 100.0 * most)));
         };
         let (mut low, mut high) = (high - most / 1000.0, high);
-        for _ in 0..60 {
+        for _ in 0..30 {
             let middle = 0.5 * (low + high);
-            if middle > 0.0 && seen(middle) { high = middle } else { low = middle }
+            if seen(middle) { high = middle } else { low = middle }
         }
-        Ok(Plan { rows, ..self.rows(high, power)? })
+        let discordance = self.discordance(high)?;
+        Ok(Plan { design: *self, difference: high, rows, power, alpha: ALPHA, discordance })
     }
 
-    /// The chance that `rows` show a difference `d`: exact where few rows of paired yes-or-no answers differ.
+    /// The chance that `rows` show a difference `d`: exact for paired yes-or-no answers, unless a great many rows differ.
     ///
     /// # Errors
     /// Where no two candidates are as the design says.
     pub fn power(&self, d: f64, rows: u64) -> Result<f64> {
         if let Some(discordance) = self.discordance(d)?
-            && rows as f64 * discordance < FEW
+            && rows as f64 * discordance <= MANY
         {
             return Ok(exact_power(d, discordance, rows));
         }
+        self.normal_power(d, rows)
+    }
+
+    pub(super) fn normal_power(&self, d: f64, rows: u64) -> Result<f64> {
         let (none, some) = self.spreads(d)?;
         let distance = (rows as f64).sqrt() * d.abs() - z(1.0 - ALPHA / 2.0) * none;
         if some <= 0.0 {
@@ -258,21 +284,53 @@ impl Design {
     }
 }
 
-/// The chance that the exact McNemar test finds a difference `d`, in its direction, on so many rows.
+/// The chance that the exact McNemar test finds a difference `d`, in its direction, on so many rows: over how many rows
+/// differ, and how many of these are lost.
 fn exact_power(d: f64, discordance: f64, rows: u64) -> f64 {
-    let share = |of: f64, n: u64| Binomial::new(of.clamp(0.0, 1.0), n).ok();
-    let Some(differing) = share(discordance, rows).filter(|_| discordance > 0.0) else { return 0.0 };
-    let gains = (discordance + d.abs()) / (2.0 * discordance);
-    let told = |k: u64, gained: u64| {
-        2 * gained > k && paired::mcnemar_exact(gained as usize, (k - gained) as usize) <= ALPHA
-    };
-    // Of fewer than FEW expected, no more than some times as many come up.
-    let most = rows.min(4 * FEW as u64);
-    let of = |k: u64| {
-        let chance = |gained| share(gains, k).map_or(0.0, |draw| draw.pmf(gained));
-        differing.pmf(k) * (0..=k).filter(|&gained| told(k, gained)).map(chance).sum::<f64>()
-    };
-    (LEAST..=most).map(of).sum()
+    let Ok(differing) = Binomial::new(discordance.clamp(0.0, 1.0), rows) else { return 0.0 };
+    if discordance <= 0.0 {
+        return 0.0;
+    }
+    let losing = ((discordance - d.abs()) / (2.0 * discordance)).clamp(0.0, 1.0);
+    let mean = rows as f64 * discordance;
+    let reach = TAIL * (mean * (1.0 - discordance)).max(0.0).sqrt() + TAIL * TAIL;
+    let first = ((mean - reach).max(0.0) as u64).max(LEAST);
+    let last = rows.min((mean + reach).ceil() as u64);
+    let told = |k: u64, lost: u64| paired::mcnemar_exact((k - lost) as usize, lost as usize) <= ALPHA;
+    // The most losses among `first` differing rows with which these are told apart; each further row allows at most one more.
+    let mut most = (0..=first / 2).take_while(|lost| told(first, *lost)).last().unwrap_or(0);
+    let mut chance = 0.0;
+    for k in first..=last {
+        if told(k, most + 1) {
+            most += 1;
+        }
+        let lost = Binomial::new(losing, k).map_or(0.0, |lost| lost.cdf(most));
+        chance += differing.pmf(k) * lost;
+    }
+    chance
+}
+
+/// The least rows at which [`exact_power`] reaches `power`, from `about` so many.
+fn exact_rows(d: f64, discordance: f64, power: f64, about: u64) -> u64 {
+    let enough = |rows: u64| exact_power(d, discordance, rows) >= power;
+    let step = |rows: u64| (rows / 16).max(1);
+    let mut high = about;
+    while !enough(high) {
+        high += step(high);
+    }
+    let mut low = high;
+    while low > LEAST && enough(low) {
+        high = low;
+        low -= step(low).min(low - LEAST);
+    }
+    if enough(low) {
+        return low;
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if enough(middle) { high = middle } else { low = middle }
+    }
+    high
 }
 
 fn check_power(power: f64) -> Result<()> {

@@ -232,12 +232,37 @@ fn planned_rows_are_statsmodels() {
     for case in reference("paired_rows") {
         let number = |name: &str| case[name].as_f64().unwrap();
         let design = Design::Discordance { discordance: number("discordance") };
-        let plan = design.rows(number("difference"), number("power")).unwrap();
-        assert_eq!(plan.rows as f64, number("n").ceil());
-        let power = design.power(number("difference"), plan.rows).unwrap();
-        assert!((0.0..0.003).contains(&(power - number("power"))), "{power}");
-        let back = design.smallest(plan.rows, number("power")).unwrap();
-        assert!((back.difference - number("difference")).abs() < 3e-4, "{back:?}");
+        let about = design.normal_rows(number("difference"), number("power")).unwrap();
+        assert_eq!(about as f64, number("n").ceil());
+    }
+}
+
+#[test]
+fn planned_rows_of_paired_answers_are_the_least_that_the_exact_test_needs() {
+    for case in reference("exact_rows") {
+        let number = |name: &str| case[name].as_f64().unwrap();
+        let (d, rows) = (number("difference"), case["n"].as_u64().unwrap());
+        let design = Design::Discordance { discordance: number("discordance") };
+        assert_eq!(design.rows(d, number("power")).unwrap().rows, rows);
+        for (rows, chance) in [(rows, number("chance")), (rows - 1, number("chance_of_one_less"))] {
+            assert!((design.power(d, rows).unwrap() - chance).abs() < 1e-8, "{case:?}");
+        }
+        if number("discordance") > d {
+            let back = design.smallest(rows, number("power")).unwrap();
+            assert!((0.0..1e-3).contains(&(d - back.difference)), "{back:?}");
+        }
+    }
+}
+
+#[test]
+fn where_a_great_many_rows_differ_the_normal_approximation_is_as_good() {
+    for (discordance, d) in [(0.1, 0.002), (0.5, 0.01), (0.9, 0.01)] {
+        let design = Design::Discordance { discordance };
+        let most = (20_000.0 / discordance) as u64;
+        for rows in [most, most / 4] {
+            let (exact, about) = (design.power(d, rows).unwrap(), design.normal_power(d, rows).unwrap());
+            assert!((about - exact).abs() < 0.005, "{design:?} {rows}: {exact} {about}");
+        }
     }
 }
 
@@ -248,9 +273,6 @@ fn few_rows_are_promised_no_more_than_the_exact_test_can_show() {
     // Six rows are told only where all of them differ in one direction.
     let sure = Design::Discordance { discordance: 0.2 };
     assert!((sure.power(0.2, 6).unwrap() - 0.2f64.powi(6)).abs() < 1e-12);
-    // Where the approximation takes over, the two are close.
-    let (below, above) = (half.power(0.3, 39).unwrap(), half.power(0.3, 40).unwrap());
-    assert!((below - above).abs() < 0.1, "{below} {above}");
 }
 
 #[test]
@@ -323,6 +345,14 @@ fn a_clear_difference_survives_the_correction_for_thousands_of_tests() {
         paired_permutation(&[vec![1.0; 24], vec![-1.0; 6]].concat(), 1).unwrap() > 1e-4,
         "what draws can show stays"
     );
+}
+
+#[test]
+fn numbers_of_their_own_are_planned_for_beyond_1() {
+    let marks = Design::Graded { variance: 9.0, unit: Unit::Number };
+    let plan = marks.rows(2.5, 0.8).unwrap();
+    assert!((marks.smallest(plan.rows, 0.8).unwrap().difference - 2.5).abs() < 0.1, "{plan:?}");
+    assert!(marks.rows(0.0, 0.8).is_err());
 }
 
 #[test]
