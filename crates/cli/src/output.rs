@@ -1,6 +1,7 @@
 //! What is printed: results on stdout, talk and errors on stderr. Nothing depends on colour.
 
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::Write;
 use underdog_eval::check::Verdict;
 use underdog_eval::runner::Evaluation;
@@ -49,11 +50,11 @@ impl Output {
     pub fn error(&self, error: &Error) {
         let facts = error.facts();
         let stopped = facts.kind == Kind::Stopped;
-        say(&format!("{}: {}", if stopped { "stopped" } else { "error" }, facts.what));
+        say(&format!("{}: {}", if stopped { "stopped" } else { "error" }, shown(&facts.what)));
         let lines = [("expected", &facts.expected), ("found", &facts.found), ("where", &facts.place)];
         for (name, value) in lines {
             if let Some(value) = value {
-                say(&format!("  {name:<9} {}", value.replace('\n', "\n            ")));
+                say(&format!("  {name:<9} {}", shown(value).replace('\n', "\n            ")));
             }
         }
         if let Some(hint) = &facts.hint {
@@ -73,6 +74,26 @@ impl Output {
         }});
         // The failure itself is what matters; a closed stdout adds nothing.
         let _ = self.print(&format!("{object}\n"));
+    }
+}
+
+/// Characters of a fact that a person is shown: a row may bring an id of any length.
+const MOST_SHOWN: usize = 1_000;
+/// Of these at the end.
+const LAST_SHOWN: usize = 200;
+
+fn shown(fact: &str) -> Cow<'_, str> {
+    if fact.char_indices().nth(MOST_SHOWN).is_none() {
+        return fact.into();
+    }
+    match fact.char_indices().nth(MOST_SHOWN - LAST_SHOWN) {
+        None => fact.into(),
+        Some((end, _)) => {
+            // What was wrong often stands at the end.
+            let tail = fact.char_indices().rev().nth(LAST_SHOWN - 1).map_or("", |(start, _)| &fact[start..]);
+            let count = fact.chars().count();
+            format!("{} … {tail} ({count} characters, all with --json)", &fact[..end]).into()
+        }
     }
 }
 
@@ -154,8 +175,8 @@ fn cell(evaluation: &Evaluation, name: &str, rows: usize) -> String {
 
 /// The interval of a number, or in brackets why there is none.
 pub fn range(estimate: &Estimate) -> String {
-    match (estimate.low, estimate.high) {
-        (Some(low), Some(high)) => format!("[{} to {}]", estimate.unit.bare(low), estimate.unit.bare(high)),
-        _ => format!("({})", estimate.reason.as_deref().unwrap_or("no interval")),
+    match estimate.interval_in_words() {
+        Ok(interval) => format!("[{interval}]"),
+        Err(reason) => format!("({reason})"),
     }
 }

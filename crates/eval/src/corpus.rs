@@ -18,9 +18,10 @@ const WORK: usize = 20_000_000;
 /// A number of a corpus, from the evidence of its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorpusNumber {
-    /// F1 of all hits, misses and superfluous ones together, 0..=1.
+    /// F1 (van Rijsbergen 1979) of all hits, misses and superfluous ones together, 0..=1, as scikit-learn's `f1_score` with
+    /// `average="micro"`.
     MicroF1,
-    /// Mean of the F1 of each label that occurs, 0..=1.
+    /// Mean of the F1 of each label that occurs, 0..=1, as with `average="macro"`.
     MacroF1,
     /// BLEU, 0..=1.
     Bleu,

@@ -14,7 +14,7 @@ use crate::metric::KnownCheck;
 pub use crate::metric::{Aggregate, Metric, MetricSpec};
 
 /// Changes when the meaning of an unchanged harness changes, so that old and new scores are never compared.
-pub const HARNESS_VERSION: u32 = 2;
+pub const HARNESS_VERSION: u32 = 3;
 /// The metric every harness has: the share of samples that the candidate answered at all.
 pub const ANSWERED: &str = "answered";
 
@@ -300,7 +300,12 @@ mod tests {
             let path = format!("{}/tests/data/harness.v{version}.json", env!("CARGO_MANIFEST_DIR"));
             let kept: Kept = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
             let now = Harness::new(kept.harness).unwrap();
-            assert_eq!(now.fingerprint() == kept.fingerprint, version == HARNESS_VERSION, "{version}");
+            assert_eq!(
+                now.fingerprint() == kept.fingerprint,
+                version == HARNESS_VERSION,
+                "{version}: {}",
+                now.fingerprint()
+            );
         }
     }
 

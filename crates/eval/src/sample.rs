@@ -63,6 +63,10 @@ pub fn read_jsonl(path: &Path, skip_bad_rows: bool) -> Result<ReadRows> {
         std::io::ErrorKind::NotFound => {
             Error::new(Kind::Data, "the data file does not exist").at(path.display().to_string())
         }
+        std::io::ErrorKind::IsADirectory => Error::new(Kind::Data, "cannot read the data file")
+            .expected("a file of JSON Lines")
+            .found("a folder")
+            .at(path.display().to_string()),
         _ => Error::io("cannot read the data file", path, &source),
     })?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);

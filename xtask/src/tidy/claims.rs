@@ -1,5 +1,5 @@
-//! The claims gate: the words of a claim stand in `compare`, where sentences are made from tests, and in no other text that
-//! the program could print. Comments, tests and documents may use them.
+//! The claims gate: the words of a claim, and signs before a difference, stand in `compare`, where sentences are made from
+//! tests, and in no other text that the program could print. Comments, tests and documents may use them.
 
 use super::{Finding, finding};
 use crate::repository::Repository;
@@ -38,6 +38,14 @@ pub fn elsewhere(repository: &Repository) -> Vec<Finding> {
             let literals: String =
                 line.chars().zip(code.chars()).map(|(c, code)| if code == ' ' { c } else { ' ' }).collect();
             findings.extend(word_in(&literals).map(|word| claim(path, i, word)));
+            if literals.contains(":+") {
+                findings.push(finding(
+                    path,
+                    Some(i + 1),
+                    "a number that is written with its sign, as differences are",
+                    format!("differences in words of {ROOM} only"),
+                ));
+            }
         }
     }
     for ending in PAGES {
@@ -72,7 +80,7 @@ mod tests {
     #[test]
     fn a_claim_elsewhere_is_found_and_comments_tests_and_code_are_not() {
         let text = "//! better\nfn better() {} // \"beats\"\nlet a = \"x\";\nlet b = format!(\"{a} is Better than b\");\n\
-                    let c = \"a long\n  text that beats\";\nmatches!(a, b);\n#[cfg(test)]\nmod tests {\n let d = \"worse\";\n}\n";
+                    let c = \"a long\n  text that beats\";\nlet e = format!(\"{d:+.1}\");\nmatches!(a, b);\n#[cfg(test)]\nmod tests {\n let d = \"worse\";\n}\n";
         let repository = Repository::of(&[
             ("crates/eval/src/report/a.rs", text),
             ("crates/eval/src/compare/claim.rs", text),
@@ -83,6 +91,6 @@ mod tests {
         let found = elsewhere(&repository);
         let places: Vec<(&str, usize)> = found.iter().map(|f| (f.path.as_str(), f.line.unwrap())).collect();
         let (code, page) = ("crates/eval/src/report/a.rs", "crates/eval/src/report/page.html");
-        assert_eq!(places, [(code, 4), (code, 6), (page, 2)]);
+        assert_eq!(places, [(code, 4), (code, 6), (code, 7), (page, 2)]);
     }
 }

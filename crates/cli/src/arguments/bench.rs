@@ -81,7 +81,7 @@ pub struct BenchDecodeArguments {
     /// Number format in which the weights are multiplied: native (as the file has them), auto, f32 or bf16.
     #[arg(long, default_value = "native", value_name = "P")]
     pub precision: String,
-    /// Measured rounds after one that warms up; the best one counts.
+    /// Measured rounds after one that warms up; the median counts.
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub repeats: usize,
     /// Number format of keys and values: f32, bf16 or int8 [default: f32 for weights in f32, else bf16].

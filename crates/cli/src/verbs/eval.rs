@@ -13,10 +13,13 @@ use underdog_eval::model::Model;
 use underdog_eval::runner::{EvalSettings, Evaluation, evaluate};
 use underdog_eval::split::{EvalSet, Split};
 use underdog_eval::task::Task;
+use underdog_train::recipe::Recipe;
 
 /// Runs the verb.
 pub fn run(arguments: &EvalArguments, environment: &Environment, output: &Output) -> Result<()> {
     let mut task = Task::load(&arguments.task)?;
+    // Nothing of it is used here, but a misspelt key should be known before hours of answers are followed by training.
+    Recipe::resolve(&task.recipe, &[])?;
     if let Some(file) = &arguments.train_data {
         task = task.with_data(Split::Train, file);
     }

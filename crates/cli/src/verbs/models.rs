@@ -5,10 +5,12 @@ use crate::environment::Environment;
 use crate::output::Output;
 use crate::progress::Download;
 use serde_json::{Value, json};
+use std::path::Path;
 use underdog_eval::Result;
 use underdog_model::adapter;
 use underdog_model::catalogue;
 use underdog_model::checkpoint::Checkpoint;
+use underdog_model::encoder;
 use underdog_model::pull::pull;
 use underdog_model::reference::Reference;
 
@@ -52,6 +54,10 @@ fn list(environment: &Environment, output: &Output) -> Result<()> {
 fn inspect(model: &str, environment: &Environment, output: &Output) -> Result<()> {
     let reference = Reference::parse(model)?;
     let path = reference.locate(&environment.cache)?;
+    if reference.adapter.is_none() && encoder::is_encoder(&path) {
+        let summary = serde_json::to_value(encoder::summary(&path)?).unwrap_or_default();
+        return output.result(&summary, || lines(&path, &summary));
+    }
     let checkpoint = Checkpoint::open(&path)?;
     let mut summary = serde_json::to_value(checkpoint.summary()).unwrap_or_default();
     if let Some(folder) = &reference.adapter {
@@ -64,25 +70,27 @@ fn inspect(model: &str, environment: &Environment, output: &Output) -> Result<()
         summary["adapter_parameters"] = json!(lora.values.len());
         summary["adapter_shots"] = json!(adapter::origin(folder)?.map_or(0, |origin| origin.shots));
     }
-    output.result(&summary, || {
-        // The text is the object, one field a line, so that the two cannot differ.
-        let mut lines = vec![format!("{:<18} {}", "file", path.display())];
-        for (name, value) in summary.as_object().into_iter().flatten() {
-            match value {
-                Value::Array(types) => types.iter().for_each(|t| {
-                    let text = |key: &str| t[key].as_str().map_or_else(|| t[key].to_string(), str::to_string);
-                    lines.push(format!(
-                        "{:<18} {:>5} tensors  {:>12} bytes",
-                        text("name"),
-                        text("tensors"),
-                        text("bytes")
-                    ));
-                }),
-                Value::String(text) => lines.push(format!("{name:<18} {text}")),
-                Value::Null => {}
-                other => lines.push(format!("{name:<18} {other}")),
-            }
+    output.result(&summary, || lines(&path, &summary))
+}
+
+/// The object as text, one field a line, so that the two cannot differ.
+fn lines(path: &Path, summary: &Value) -> String {
+    let mut lines = vec![format!("{:<18} {}", "file", path.display())];
+    for (name, value) in summary.as_object().into_iter().flatten() {
+        match value {
+            Value::Array(types) => types.iter().for_each(|t| {
+                let text = |key: &str| t[key].as_str().map_or_else(|| t[key].to_string(), str::to_string);
+                lines.push(format!(
+                    "{:<18} {:>5} tensors  {:>12} bytes",
+                    text("name"),
+                    text("tensors"),
+                    text("bytes")
+                ));
+            }),
+            Value::String(text) => lines.push(format!("{name:<18} {text}")),
+            Value::Null => {}
+            other => lines.push(format!("{name:<18} {other}")),
         }
-        lines.join("\n")
-    })
+    }
+    lines.join("\n")
 }

@@ -14,7 +14,7 @@ const CORRELATION: f64 = 0.5;
 
 /// Runs the verb.
 pub fn run(arguments: &PlanArguments, output: &Output) -> Result<()> {
-    let (design, seen) = design(arguments)?;
+    let (design, seen) = design(arguments, output)?;
     let difference = arguments.difference.or(seen.filter(|_| arguments.rows.is_none()));
     let plan = match (difference, arguments.rows) {
         (Some(difference), None) => design.rows(difference, arguments.power)?,
@@ -33,7 +33,7 @@ pub fn run(arguments: &PlanArguments, output: &Output) -> Result<()> {
 }
 
 /// What was said about the two models, and the difference that the records show, where there are any.
-fn design(arguments: &PlanArguments) -> Result<(Design, Option<f64>)> {
+fn design(arguments: &PlanArguments, output: &Output) -> Result<(Design, Option<f64>)> {
     if !arguments.from.is_empty() {
         let files = record_files(&arguments.from)?;
         let read = files.iter().map(|file| Evaluation::from_record(file)).collect::<Result<Vec<_>>>()?;
@@ -43,8 +43,11 @@ fn design(arguments: &PlanArguments) -> Result<(Design, Option<f64>)> {
                 .found(read.len().to_string()));
         };
         let entry = |evaluation| Entry { name: "", evaluation };
-        let (design, seen) = compare::design(entry(baseline), entry(candidate))?;
-        return Ok((design, Some(seen)));
+        let seen = compare::design(entry(baseline), entry(candidate))?;
+        if let Some(size) = seen.group_size {
+            output.say(&format!("planned for rows in groups of {size:.1} on average, as in the records"));
+        }
+        return Ok((seen.design, Some(seen.difference)));
     }
     if let Some(discordance) = arguments.discordance {
         return Ok((Design::Discordance { discordance }, None));

@@ -108,11 +108,33 @@ fn bad_rows_are_named_by_line_and_can_be_skipped() {
 }
 
 #[test]
+fn a_recipe_that_is_not_right_is_known_before_anything_is_measured() {
+    let home = Home::new();
+    home.write("task/task.toml", home.text("task/task.toml").replace("rank = 2", "rnak = 2"));
+    for verb in ["eval", "train", "run"] {
+        home.run(&format!("{verb} task --model TINY")).fails(2, &["`rnak`"]);
+    }
+}
+
+#[test]
+fn an_id_of_any_length_leaves_a_message_that_can_be_read() {
+    let home = Home::new();
+    let row = serde_json::json!({"id": "x".repeat(3_000), "input": "a", "expected": "b"});
+    home.write("task/test.jsonl", format!("{row}\n{row}\n"));
+    let done = home.run("eval task --model TINY");
+    done.fails(3, &["occurs twice", "all with --json"]);
+    assert!(done.stderr.chars().count() < 2_000);
+    let done = home.run("eval task --model TINY --json");
+    assert!(done.object()["error"]["what"].as_str().unwrap().chars().count() > 3_000);
+}
+
+#[test]
 fn an_empty_or_missing_split_is_refused() {
     let home = Home::new();
     home.write("task/test.jsonl", "\n");
     home.run("eval task --model TINY").fails(3, &["no samples", "test.jsonl"]);
     home.run("eval task --model TINY --data none.jsonl").fails(3, &["none.jsonl", "does not exist"]);
+    home.run("eval task --model TINY --data task").fails(3, &["a file of JSON Lines", "a folder"]);
     home.write("table.csv", "question,answer\nwhat is 1,one\n");
     home.run("eval task --model TINY --data table.csv")
         .fails(3, &["table.csv:1", "one JSON object a line", "`question,answer`"]);

@@ -189,6 +189,12 @@ fn the_other_verbs_print_one_object_too() {
     assert!(list["models"][0]["path"].is_null(), "the cache of the test is empty");
     let inspected = home.run("models inspect TINY --json").json();
     assert_eq!(inspected["architecture"], "llama");
+    let encoder = underdog_testkit::golden("models/tiny-bert").display().to_string();
+    let inspected = home.run(&format!("models inspect {encoder} --json")).json();
+    has_exactly(&inspected, "format architecture layers width heads ffn vocab context bytes fingerprint");
+    assert_eq!(inspected["architecture"], "bert");
+    let text = home.run(&format!("models inspect {encoder}")).stdout;
+    assert!(text.lines().any(|line| line == "architecture       bert"), "{text}");
     let answer = home.run_with("chat TINY --max-new-tokens 5 --json", "hello").json();
     has_exactly(&answer, "model text finish prompt_tokens new_tokens seconds");
     assert!(answer["new_tokens"].as_u64().unwrap() <= 6);

@@ -113,7 +113,7 @@ fn row(advised: &Advised) -> RowView<'_> {
         candidate: short_name(candidate),
         rank: if role == TUNED { "subject" } else { "other" },
         value: score.value.map_or_else(|| "–".to_owned(), |value| unit.value(value)),
-        interval: interval(score),
+        interval: score.interval_or_reason(),
         difference: text(advised.difference),
         difference_interval: match (advised.low, advised.high) {
             (Some(low), Some(high)) => format!("{} to {}", unit.difference(low), unit.difference(high)),
@@ -121,13 +121,6 @@ fn row(advised: &Advised) -> RowView<'_> {
         },
         p: advised.p.map(crate::compare::p_short).unwrap_or_default(),
         time: duration(advised.seconds),
-    }
-}
-
-fn interval(score: &crate::statistics::Estimate) -> String {
-    match (score.low, score.high) {
-        (Some(low), Some(high)) => format!("{} – {}", score.unit.bare(low), score.unit.bare(high)),
-        _ => score.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
     }
 }
 
@@ -140,7 +133,7 @@ fn curve(curve: &LearningCurve) -> CurveView<'_> {
     };
     let point = |point: &super::CurvePoint| {
         let value = point.score.value.map_or_else(|| "–".to_owned(), |value| point.score.unit.value(value));
-        (grouped(point.rows as u64), value, interval(&point.score))
+        (grouped(point.rows as u64), value, point.score.interval_or_reason())
     };
     CurveView { role: &curve.role, law, points: curve.points.iter().map(point).collect() }
 }

@@ -1,5 +1,5 @@
 //! `facts`: does every fact of the row appear in the answer? Two checks: `NAME.share`, the share of facts that appear,
-//! and `NAME.all`, whether all do.
+//! 0..=1, and `NAME.all`, whether all do (pass or fail).
 //!
 //! Facts are read from a place of the row (`from`, `meta.facts` for one): an object (name and value), a list (values), or
 //! text with `name[value]` pairs or `name: value` lines. A fact appears when its value, or one of the `phrases` given for

@@ -1,6 +1,7 @@
 //! `field_f1`: how many fields of the answer, an object, are right, 0..=1. A field with the expected value is a hit; with
 //! another one it is both too much and missed; one that is only there or only expected is too much or missed. F1 =
-//! 2 hits / (2 hits + too much + missed), 1 where nothing is expected and nothing there. Values are compared as text
+//! 2 hits / (2 hits + too much + missed), 1 where nothing is expected and nothing there: van
+//! Rijsbergen's F (1979) over fields instead of labels. Values are compared as text
 //! after the normalisations of their field, so `5` equals `"5"`; absent, null and white space are nothing. Other fields
 //! than those listed are not looked at. The counts are kept for micro F1 over the corpus.
 

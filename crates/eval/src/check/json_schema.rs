@@ -1,5 +1,6 @@
-//! `json_schema`: does the answer, as JSON, fit a schema? The schema is compiled once, when the task is loaded, and
-//! nothing outside of it is ever fetched.
+//! `json_schema`: does the answer, as JSON, fit a schema? It passes or fails. The schema is read by the draft that its
+//! `$schema` names, 2020-12 without one; `format` counts up to draft 7 and only describes from 2019-09 on. It is compiled once,
+//! when the task is loaded, and nothing outside of it is ever fetched.
 
 use super::{Answer, Check, Verdict};
 use crate::sample::Sample;
@@ -51,6 +52,19 @@ mod tests {
     use super::super::judge;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_draft_is_the_one_that_the_schema_names() {
+        let of = |draft: Option<&str>| {
+            let mut schema = json!({"type": "string", "format": "date"});
+            draft.iter().for_each(|draft| schema["$schema"] = json!(draft));
+            JsonSchema::new("schema", &schema).unwrap()
+        };
+        let draft_7 = "http://json-schema.org/draft-07/schema#";
+        assert!(judge(&of(None), json!(null), r#""yesterday""#));
+        assert!(!judge(&of(Some(draft_7)), json!(null), r#""yesterday""#));
+        assert!(judge(&of(Some(draft_7)), json!(null), r#""2026-12-01""#));
+    }
 
     #[test]
     fn the_answer_must_fit_and_the_reason_names_the_field() {

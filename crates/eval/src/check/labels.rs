@@ -1,6 +1,7 @@
 //! `labels`: does the answer name exactly the expected set of labels? The answer is a JSON list of texts, or labels
 //! between commas, semicolons and line ends; a label twice counts once, the order does not count, and an answer of
-//! nothing, `[]` or `none` is the empty set. Labels that are not expected are wrong and count as found in micro F1. Micro and macro F1 are metrics of the corpus (`micro_f1`, `macro_f1`).
+//! nothing, `[]` or `none` is the empty set. It passes or fails: exact set match, which is the `accuracy_score` of
+//! scikit-learn on indicator rows. Labels that are not expected are wrong and count as found in micro F1. Micro and macro F1 are metrics of the corpus (`micro_f1`, `macro_f1`).
 
 use super::sides::Sides;
 use super::{Answer, Check, Evidence, Verdict, shorten};

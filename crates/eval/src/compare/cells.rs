@@ -4,7 +4,7 @@
 
 use super::corpus::{self, Corpus};
 use super::slices::{Slice, Slicing, label};
-use super::{CompareSettings, Comparison};
+use super::{CompareSettings, Comparison, Seen};
 use crate::harness::Metric;
 use crate::record::SampleRecord;
 use crate::statistics::power::Design;
@@ -272,20 +272,25 @@ pub(super) fn plan(comparison: &mut Comparison, cell: &Cell, tests: usize) {
 
 /// How the values of one metric differ from sample to sample, and by how much on average. Where samples stand or fall
 /// together in groups, the variance is what one sample of such groups would have to have alone.
-pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Option<(Design, f64)> {
+pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Option<Seen> {
     let unit = metric.unit();
     let cell = cell(metric, pairs, group);
     if cell.corpus.is_some() {
         let comparison = measure(&[(("", ""), cell)], 0).remove(0);
         let variance = corpus::error(&comparison)?.powi(2) * comparison.n as f64;
-        return Some((Design::Graded { variance, unit }, comparison.difference?));
+        return Some(Seen {
+            design: Design::Graded { variance, unit },
+            difference: comparison.difference?,
+            group_size: comparison.clusters.map(|clusters| comparison.n as f64 / clusters as f64),
+        });
     }
     let difference = statistics::mean(&cell.differences)?;
     if let Some(clusters) = &cell.clusters {
         let (sums, sizes) = clusters.sums(&cell.differences);
         let apart: Vec<f64> = sums.iter().zip(&sizes).map(|(sum, size)| sum - difference * size).collect();
         let size = cell.differences.len() as f64 / clusters.count() as f64;
-        return Some((Design::Graded { variance: statistics::variance(&apart)? / size, unit }, difference));
+        let design = Design::Graded { variance: statistics::variance(&apart)? / size, unit };
+        return Some(Seen { design, difference, group_size: Some(size) });
     }
     let variance = statistics::variance(&cell.differences)?;
     let differing = count(&cell.differences, |d| d != 0.0) as f64 / cell.differences.len() as f64;
@@ -294,5 +299,5 @@ pub(super) fn design(metric: &Metric, pairs: &[Pair<'_>], group: &str) -> Option
     } else {
         Design::Graded { variance, unit }
     };
-    Some((design, difference))
+    Some(Seen { design, difference, group_size: None })
 }

@@ -154,10 +154,11 @@ fn plans_from_records_count_groups() {
         };
         let (a, b) = (with(|i| i % 80 < 20), with(|i| i % 80 < 28));
         let entry = |evaluation| Entry { name: "", evaluation };
-        let (design, seen) = design(entry(&a), entry(&b)).unwrap();
-        design.rows(seen, 0.8).unwrap().rows
+        let seen = design(entry(&a), entry(&b)).unwrap();
+        (seen.design.rows(seen.difference, 0.8).unwrap().rows, seen.group_size)
     };
-    let (alone, together) = (folders(1), folders(8));
+    let ((alone, no_size), (together, size)) = (folders(1), folders(8));
+    assert_eq!((no_size, size), (None, Some(8.0)));
     assert!(
         together > 3 * alone,
         "{alone} rows one by one, {together} in groups of eight that change together"

@@ -304,12 +304,22 @@ fn require_scalar(field: &str, evaluation: &Evaluation) -> Result<()> {
     }
 }
 
-/// What the scores of two evaluations say about planning a comparison like theirs: how they differ from sample to sample,
-/// and the difference seen (candidate minus baseline, not to be taken for a result).
+/// What the scores of two evaluations say about planning a comparison like theirs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// How they differ from sample to sample; where samples are in groups, as much wider as these make it.
+    pub design: Design,
+    /// The difference, candidate minus baseline; not to be taken for a result.
+    pub difference: f64,
+    /// Samples a group, where they stand or fall together.
+    pub group_size: Option<f64>,
+}
+
+/// [`Seen`] of two evaluations.
 ///
 /// # Errors
 /// As [`compare_many`]; when there are fewer than two samples with a score on both sides.
-pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<(Design, f64)> {
+pub fn design(baseline: Entry<'_>, candidate: Entry<'_>) -> Result<Seen> {
     check_settings(baseline, &[candidate], &CompareSettings::default())?;
     let header = &baseline.evaluation.header;
     let metrics = resolve_metrics(&header.harness)?;

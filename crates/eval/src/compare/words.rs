@@ -1,7 +1,7 @@
 //! Numbers in sentences: shares, points, p and counts, with no more digits than they deserve.
 
 use super::Comparison;
-use crate::statistics::Unit;
+use crate::statistics::{Estimate, Unit};
 
 /// A share as `78.5 %`, rounded as [`points`] are, so that a share and its difference from 0 read alike.
 pub(crate) fn percent(share: f64) -> String {
@@ -12,6 +12,24 @@ pub(crate) fn percent(share: f64) -> String {
 pub(crate) fn points(difference: f64) -> String {
     let tenths = (difference * 1000.0).round() / 10.0;
     if tenths == 0.0 { "0.0".to_owned() } else { format!("{tenths:+.1}").replace('-', "−") }
+}
+
+impl Estimate {
+    /// The interval in the numbers of a table: `71.2 to 79.0`.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub fn interval_in_words(&self) -> Result<String, &str> {
+        match (self.low, self.high) {
+            (Some(low), Some(high)) => Ok(format!("{} to {}", self.unit.bare(low), self.unit.bare(high))),
+            _ => Err(self.reason.as_deref().unwrap_or("no interval")),
+        }
+    }
+
+    /// [`Estimate::interval_in_words`], or why there is none.
+    pub(crate) fn interval_or_reason(&self) -> String {
+        self.interval_in_words().unwrap_or_else(str::to_owned)
+    }
 }
 
 impl Unit {

@@ -3,13 +3,13 @@
 //! of few labels that a check looks at gets its confusions too. Lists of labels are told apart in `labels`.
 
 use super::{CandidateResult, ReportData};
-use crate::check::{CheckSpec, Evidence};
+use crate::check::{CheckEntry, CheckSpec, Evidence};
 use crate::compare::{GROUP, clusters_of};
 use crate::json;
 use crate::record::{SampleRecord, by_id};
 use crate::runner::Evaluation;
 use crate::sample::text_of;
-use crate::statistics;
+use crate::statistics::{self, Unit};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -80,8 +80,19 @@ pub(super) struct FieldView {
     name: String,
     /// The check whose mean it is, where the name of the field does not say so.
     pub(super) check: Option<String>,
-    /// By candidate: role, `93.0 %`, the number for a bar, and interval and samples.
-    cells: Vec<(String, String, String, String)>,
+    cells: Vec<FieldCell>,
+}
+
+/// One candidate's number for a field.
+#[derive(Serialize)]
+struct FieldCell {
+    role: String,
+    /// As `93.0 %`, or `0.93` where it is no share.
+    value: String,
+    /// 0 to 100, for a bar.
+    bar: String,
+    /// Interval and samples.
+    range: String,
 }
 
 /// The checks that fail for the subject, the most failures first; the others after them in the order of names.
@@ -288,29 +299,32 @@ pub(super) fn fields(data: &ReportData) -> Vec<FieldView> {
 }
 
 /// By candidate the mean over the samples of the best of these checks; `None` where one has no number.
-fn cells(
-    data: &ReportData,
-    is_asked: impl Fn(&str) -> bool,
-) -> Option<Vec<(String, String, String, String)>> {
+fn cells(data: &ReportData, is_asked: impl Fn(&str) -> bool) -> Option<Vec<FieldCell>> {
     let best = |sample: &SampleRecord| {
         let asked = sample.verdicts.iter().filter(|(name, _)| is_asked(name));
         asked.filter_map(|(_, verdict)| verdict.number()).reduce(f64::max)
     };
+    let checks = &data.candidates[data.subject].evaluation.header.harness.check;
+    let own = |entry: &CheckEntry| {
+        entry.check.unit() == Unit::Number && entry.check.names().iter().any(|name| is_asked(name))
+    };
+    let unit = if checks.iter().any(own) { Unit::Number } else { Unit::Share };
     let cell = |candidate: &CandidateResult| {
         let evaluation = &candidate.evaluation;
         let (asked, numbers): (Vec<&SampleRecord>, Vec<f64>) =
             by_id(&evaluation.samples).into_iter().filter_map(|sample| Some((sample, best(sample)?))).unzip();
         let clusters = clusters_of(asked.into_iter(), GROUP);
-        let estimate = statistics::mean_over(&numbers, clusters.as_ref(), evaluation.header.settings.seed);
+        let mut estimate =
+            statistics::mean_over(&numbers, clusters.as_ref(), evaluation.header.settings.seed);
         let share = estimate.value?;
-        let range = match (estimate.low, estimate.high) {
-            (Some(low), Some(high)) => format!("{} to {}", estimate.unit.bare(low), estimate.unit.bare(high)),
-            _ => estimate.reason.unwrap_or_default(),
-        };
-        // A scorer may go below 0; a bar cannot.
-        let bar = format!("{:.1}", 100.0 * share.clamp(0.0, 1.0));
-        let text = crate::compare::percent(share);
-        Some((candidate.role.clone(), text, bar, format!("{range}, n {}", estimate.n)))
+        estimate.unit = unit;
+        Some(FieldCell {
+            role: candidate.role.clone(),
+            value: unit.value(share),
+            // A scorer may go below 0; a bar cannot.
+            bar: format!("{:.1}", 100.0 * share.clamp(0.0, 1.0)),
+            range: format!("{}, n {}", estimate.interval_or_reason(), estimate.n),
+        })
     };
     data.candidates.iter().map(cell).collect()
 }

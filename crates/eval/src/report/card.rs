@@ -98,16 +98,9 @@ fn score_view(data: &ReportData, index: usize, metric: &str) -> ScoreView {
             _ => "other",
         },
         value: estimate.and_then(|e| Some(e.unit.value(e.value?))).unwrap_or_else(|| "–".to_owned()),
-        interval: estimate.map(interval_text).unwrap_or_default(),
+        interval: estimate.map(Estimate::interval_or_reason).unwrap_or_default(),
         has_interval: estimate.is_some_and(|e| e.low.is_some()),
         whisker: estimate.and_then(whisker),
-    }
-}
-
-fn interval_text(estimate: &Estimate) -> String {
-    match (estimate.low, estimate.high) {
-        (Some(low), Some(high)) => format!("{} – {}", estimate.unit.bare(low), estimate.unit.bare(high)),
-        _ => estimate.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
     }
 }
 

@@ -2,7 +2,9 @@
 //! style and the script lie beside it; nothing is loaded from anywhere else.
 
 use super::words::{cut, duration, grouped, memory, pictured, rate};
-use super::{Command, Fingerprint, ReportData, breakdown, card, labels, samples, scatter, svg};
+use super::{
+    CandidateResult, Command, Fingerprint, ReportData, breakdown, card, labels, samples, scatter, svg,
+};
 use crate::advise::AdviseData;
 use crate::harness::resolve_metrics;
 use crate::{Error, Kind, Result};
@@ -154,13 +156,21 @@ fn page<'a>(data: &'a ReportData, metrics: &[crate::harness::Metric]) -> Page<'a
 
 /// Which one the claim is against, and out of how many.
 fn strongest(data: &ReportData) -> Option<String> {
-    let name = &data.candidates[data.strongest()?].role;
+    let index = data.strongest()?;
+    let (name, subject) = (&data.candidates[index].role, &data.candidates[data.subject].role);
     let others = data.candidates.len() - 1;
-    (others > 1).then(|| {
-        format!(
-            "The strongest baseline is {name}, which has the highest score of the {others} measured besides."
-        )
-    })
+    let score = |candidate: &CandidateResult| candidate.evaluation.score;
+    let highest = data.candidates.iter().enumerate().all(|(other, candidate)| {
+        other == data.subject || score(candidate) <= score(&data.candidates[index])
+    });
+    let why = match highest {
+        true => format!("which has the highest score of the {others} measured besides"),
+        // Measured on other samples.
+        false => {
+            format!("of the {others} measured besides the hardest for {subject} on the samples in common")
+        }
+    };
+    (others > 1).then(|| format!("The strongest baseline is {name}, {why}."))
 }
 
 fn alone(data: &ReportData) -> bool {

@@ -20,7 +20,7 @@ pub enum Unit {
     /// A share of 1, written in per cent.
     #[default]
     Share,
-    /// A number of its own, such as κ or a correlation, written as it is.
+    /// A number of its own, such as κ, a correlation, a cosine or a mark of 1 to 5, written as it is.
     Number,
 }
 

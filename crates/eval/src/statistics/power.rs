@@ -11,8 +11,8 @@ use statrs::distribution::{Binomial, ContinuousCDF, Discrete, DiscreteCDF, Norma
 const MOST: f64 = 1e12;
 /// The least at which a sign test can reach 5 %: 2 / 2^6.
 const LEAST: u64 = 6;
-/// With more rows than this that are expected to differ, the normal approximation is as good as the exact test: at 20,000 it
-/// promises less than a tenth of a per cent more.
+/// With more rows than this that are expected to differ, the normal approximation stands for the exact test: its chance is within
+/// three tenths of a per cent there.
 const MANY: f64 = 20_000.0;
 /// Standard deviations from the mean beyond which a number of differing rows does not count: less than 1e-9 lies there.
 const TAIL: f64 = 6.5;
@@ -160,7 +160,7 @@ impl Design {
         Ok(Some(discordance))
     }
 
-    /// Rows with which a difference `d` is seen with chance `power`. Paired yes-or-no answers: the least that give the
+    /// Rows with which a difference `d` is seen with chance `power`. Paired yes-or-no answers: those that give the
     /// exact McNemar test that chance, looked for from where the normal approximation lies (R. Connor, "Sample size for
     /// testing differences in proportions for the paired-sample design", 1987).
     ///
@@ -235,7 +235,8 @@ impl Design {
                 .found(format!("a largest possible gain of {most}")));
         }
         let gain = |step: u32| most * f64::from(step) / 1000.0;
-        let seen = |d: f64| d > 0.0 && self.power(d, rows).is_ok_and(|chance| chance >= power);
+        let seen =
+            |d: f64| rows >= LEAST && d > 0.0 && self.power(d, rows).is_ok_and(|chance| chance >= power);
         // With a correlation, large gains may be impossible: look for one that is seen from below. The normal approximation
         // says about where, so that few gains are looked at exactly.
         let about = |step: &u32| self.normal_power(gain(*step), rows).is_ok_and(|chance| chance >= power);
@@ -244,8 +245,10 @@ impl Design {
         let found = below.or_else(|| (about..=1000).find(|step| seen(gain(*step))));
         let Some(high) = found.map(gain) else {
             // The largest gain that two candidates can have like that says how many rows it takes at least.
-            let each = (1..=1000).rev().map(gain);
-            let least = each.filter_map(|d| self.rows(d, power).ok()).map(|plan| plan.rows).min();
+            let normal = |step: u32| Some((self.normal_rows(gain(step), power).ok()?, step));
+            let (_, best) = (1..=1000).rev().filter_map(normal).min().unwrap_or((0, 1000));
+            let near = best.saturating_sub(5).max(1)..=(best + 5).min(1000);
+            let least = near.filter_map(|step| self.rows(gain(step), power).ok()).map(|plan| plan.rows).min();
             let least =
                 least.map_or_else(|| "other assumptions".to_owned(), |rows| format!("at least {rows} rows"));
             return Err(Error::new(Kind::Usage, "so few rows show no gain that is possible")
@@ -298,7 +301,11 @@ fn exact_power(d: f64, discordance: f64, rows: u64) -> f64 {
     let last = rows.min((mean + reach).ceil() as u64);
     let told = |k: u64, lost: u64| paired::mcnemar_exact((k - lost) as usize, lost as usize) <= ALPHA;
     // The most losses among `first` differing rows with which these are told apart; each further row allows at most one more.
-    let mut most = (0..=first / 2).take_while(|lost| told(first, *lost)).last().unwrap_or(0);
+    let (mut most, mut untold) = (0, first / 2 + 1);
+    while untold - most > 1 {
+        let middle = most + (untold - most) / 2;
+        if told(first, middle) { most = middle } else { untold = middle }
+    }
     let mut chance = 0.0;
     for k in first..=last {
         if told(k, most + 1) {
@@ -310,12 +317,17 @@ fn exact_power(d: f64, discordance: f64, rows: u64) -> f64 {
     chance
 }
 
-/// The least rows at which [`exact_power`] reaches `power`, from `about` so many.
+/// Rows at which [`exact_power`] reaches `power` and with one fewer does not, from `about` so many. Where nearly all rows differ, power is
+/// a saw, and a few rows fewer may do as well.
 fn exact_rows(d: f64, discordance: f64, power: f64, about: u64) -> u64 {
     let enough = |rows: u64| exact_power(d, discordance, rows) >= power;
     let step = |rows: u64| (rows / 16).max(1);
     let mut high = about;
     while !enough(high) {
+        // A chance that rounding keeps from being reached.
+        if high as f64 * discordance > 2.0 * MANY {
+            return about;
+        }
         high += step(high);
     }
     let mut low = high;

@@ -69,7 +69,8 @@ pub(super) struct Files {
     /// 16 hexadecimal digits that change with any byte of settings, tokenizer or weights.
     pub fingerprint: String,
     weights: PathBuf,
-    map: Mmap,
+    /// The weight file.
+    pub map: Mmap,
 }
 
 impl Files {

@@ -12,6 +12,7 @@ use crate::tokenizer::{Tokenizer, read_object, special_text};
 use files::Files;
 use layer::Bert;
 use rayon::prelude::*;
+use serde::Serialize;
 use std::path::Path;
 use underdog_eval::embedder::Embedder;
 use underdog_eval::model::Identity;
@@ -19,6 +20,58 @@ use underdog_eval::{Error, Kind, Result};
 
 /// Tokens that one task works on: enough for the products to be efficient, few enough to stay in the cache of a core.
 const GROUP_TOKENS: usize = 384;
+
+/// What an encoder is, for `models inspect`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// `safetensors`, the only one.
+    pub format: &'static str,
+    /// `bert`, the only family.
+    pub architecture: &'static str,
+    /// Number of layers.
+    pub layers: usize,
+    /// Numbers in a vector.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// The inner width of the MLP.
+    pub ffn: usize,
+    /// Words of the vocabulary.
+    pub vocab: usize,
+    /// The longest text in tokens, the two around it included; the rest of a longer one is not seen.
+    pub context: usize,
+    /// Bytes of the weight file.
+    pub bytes: u64,
+    /// Changes with any byte of settings, tokenizer or weights.
+    pub fingerprint: String,
+}
+
+/// Whether a directory is laid out as one of sentence-transformers and says that it holds a BERT.
+pub fn is_encoder(directory: &Path) -> bool {
+    let says_bert = |config: serde_json::Value| config["model_type"] == "bert";
+    directory.join("modules.json").is_file()
+        && read_object(&directory.join("config.json")).is_ok_and(says_bert)
+}
+
+/// What the encoder in `directory` is, without its weights being read into memory.
+///
+/// # Errors
+/// As [`Encoder::open`], but for the tokenizer's and the tensors' own faults.
+pub fn summary(directory: &Path) -> Result<Summary> {
+    let Files { config, max_tokens, fingerprint, map, .. } = Files::open(directory)?;
+    Ok(Summary {
+        format: "safetensors",
+        architecture: "bert",
+        layers: config.layers,
+        width: config.width,
+        heads: config.heads,
+        ffn: config.ffn,
+        vocab: config.vocab,
+        context: max_tokens,
+        bytes: map.len() as u64,
+        fingerprint,
+    })
+}
 
 /// An encoder that is ready to use; immutable.
 pub struct Encoder {

@@ -2,66 +2,84 @@
 //! columns is just one tile, so that tiles need no f32 matrix on the way.
 
 use super::{BLOCK, GROUP, Line, Matrix, Scales};
-use crate::bf16::round_pair;
+use crate::bf16::round;
 use crate::matmul::Threads;
 use crate::tiles::{Packed, TILE};
-use half::f16;
 use std::ops::Range;
 
 /// The codes of a cell, `[32][16]`: column by column.
+#[inline(always)]
 fn codes(m: &Matrix, cell: usize) -> [[i32; GROUP]; BLOCK] {
     let bits = m.format.bits();
     let lines = &m.codes[cell * bits..][..bits];
-    let mut codes = [[0; GROUP]; BLOCK];
-    for (column, codes) in codes.iter_mut().enumerate() {
-        let (vector, byte) = (column / 4, 8 * (column as u32 % 4));
-        // `width` bits of every row from bit `first` of its byte in a line on.
-        let field = |line: usize, first: usize, width: u32| lanes(&lines[line], byte + first as u32, width);
-        *codes = match bits {
-            8 => field(vector, 0, 8),
-            4 => field(vector % 4, 4 * (vector / 4), 4),
-            5 => with(field(vector % 4, 4 * (vector / 4), 4), field(4, vector, 1)),
-            _ => with(field(vector % 4, 4 * (vector / 4), 4), field(4 + vector / 4, 2 * (vector % 4), 2)),
-        };
+    // `width` bits of every row from bit `first` of its byte in a line on.
+    let field = |line: usize, column: usize, first: usize, width: u32| {
+        lanes(&lines[line], (8 * (column % 4) + first) as u32, width)
+    };
+    let low = |column: usize| field(column / 4 % 4, column, 4 * (column / 16), 4);
+    match bits {
+        8 => std::array::from_fn(|column| field(column / 4, column, 0, 8)),
+        4 => std::array::from_fn(low),
+        5 => std::array::from_fn(|column| with(low(column), field(4, column, column / 4, 1))),
+        _ => std::array::from_fn(|column| {
+            let vector = column / 4;
+            with(low(column), field(4 + vector / 4, column, 2 * (vector % 4), 2))
+        }),
     }
-    codes
 }
 
 /// `width` bits from bit `first` on of each 32-bit lane.
-#[inline]
+#[inline(always)]
 fn lanes(line: &Line, first: u32, width: u32) -> [i32; GROUP] {
-    let mut lanes = [0; GROUP];
-    for (lane, bytes) in lanes.iter_mut().zip(line.0.as_chunks().0) {
-        *lane = (u32::from_le_bytes(*bytes) >> first & ((1 << width) - 1)) as i32;
-    }
-    lanes
+    let (words, _) = line.0.as_chunks();
+    std::array::from_fn(|lane| (u32::from_le_bytes(words[lane]) >> first & ((1 << width) - 1)) as i32)
 }
 
 /// Codes of four bits with those above them.
-#[inline]
+#[inline(always)]
 fn with(low: [i32; GROUP], high: [i32; GROUP]) -> [i32; GROUP] {
     std::array::from_fn(|lane| low[lane] | high[lane] << 4)
 }
 
+/// A finite half as it is: its exponent has 112 less to go than that of an f32, which a product makes up for exactly, below the
+/// normal numbers too. A conversion of the library asks the CPU what it can each time.
+#[inline(always)]
+fn widened(half: u16) -> f32 {
+    const TO_THE_112: f32 = f32::from_bits((127 + 112) << 23);
+    let bits = u32::from(half);
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * TO_THE_112;
+    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+}
+
 /// Scale and offset of each row of a cell, for the two halves of its columns: `value = scale · (code − zero) + offset`.
+#[inline(always)]
 pub(super) fn scales(m: &Matrix, cell: usize) -> [[(f32, f32); 2]; GROUP] {
-    let half = |i: usize| f16::from_bits(m.scales[i]).to_f32();
-    std::array::from_fn(|lane| match m.format.scales() {
-        Scales::Plain => [(half(cell * GROUP + lane), 0.0); 2],
+    let halves = |at: usize| -> [f32; GROUP] {
+        let halves = &m.scales[at * GROUP..][..GROUP];
+        std::array::from_fn(|lane| widened(halves[lane]))
+    };
+    let subs = |at: usize| &m.subs[at * GROUP..][..GROUP];
+    match m.format.scales() {
+        Scales::Plain => halves(cell).map(|scale| [(scale, 0.0); 2]),
         Scales::Least => {
-            let at = 2 * cell * GROUP + lane;
-            [(half(at), half(at + GROUP)); 2]
+            let (scale, least) = (halves(2 * cell), halves(2 * cell + 1));
+            std::array::from_fn(|lane| [(scale[lane], least[lane]); 2])
         }
         Scales::Super => {
-            let (at, sub) = (2 * (cell / 8) * GROUP + lane, 2 * cell * GROUP + lane);
-            let scale = half(at) * f32::from(m.subs[sub]);
-            [(scale, -(half(at + GROUP) * f32::from(m.subs[sub + GROUP]))); 2]
+            let (scale, least) = (halves(2 * (cell / 8)), halves(2 * (cell / 8) + 1));
+            let (of_scale, of_least) = (subs(2 * cell), subs(2 * cell + 1));
+            std::array::from_fn(|lane| {
+                let scale = scale[lane] * f32::from(of_scale[lane]);
+                [(scale, -(least[lane] * f32::from(of_least[lane]))); 2]
+            })
         }
         Scales::SuperSix => {
-            let (scale, sub) = (half(cell / 8 * GROUP + lane), 2 * cell * GROUP + lane);
-            [0, GROUP].map(|half| (scale * f32::from(m.subs[sub + half] as i8), 0.0))
+            let (scale, first, second) = (halves(cell / 8), subs(2 * cell), subs(2 * cell + 1));
+            std::array::from_fn(|lane| {
+                [first[lane], second[lane]].map(|sub| (scale[lane] * f32::from(sub as i8), 0.0))
+            })
         }
-    })
+    }
 }
 
 pub(super) fn rows(m: &Matrix, range: Range<usize>, out: &mut [f32]) {
@@ -85,16 +103,24 @@ pub(super) fn rows(m: &Matrix, range: Range<usize>, out: &mut [f32]) {
     }
 }
 
-/// A cell as the tile of Wᵀ that it is: its columns are lines of the tile, two interleaved, its rows are columns.
-fn tile(m: &Matrix, cell: usize, to: &mut [u16; TILE]) {
-    let (codes, scales, zero) = (codes(m, cell), scales(m, cell), m.format.zero());
-    let halves = [0, 1].map(|half| scales.map(|of_lane| of_lane[half]));
-    let values = |column: usize| -> [f32; GROUP] {
-        let (codes, scales) = (&codes[column], &halves[column / (BLOCK / 2)]);
-        std::array::from_fn(|lane| scales[lane].0 * (codes[lane] - zero) as f32 + scales[lane].1)
-    };
-    for (pair, line) in to.chunks_exact_mut(2 * GROUP).enumerate() {
-        round_pair(line, &values(2 * pair), &values(2 * pair + 1));
+crate::dispatched! {
+    /// A cell as the tile of Wᵀ that it is: its columns are lines of the tile, two interleaved, its rows are columns.
+    pub fn tile / tile_on (m: &Matrix, cell: usize, to: &mut [u16; TILE]) {
+        let (codes, scales, zero) = (codes(m, cell), scales(m, cell), m.format.zero());
+        let of_half = |half: usize| (scales.map(|of_lane| of_lane[half].0), scales.map(|of_lane| of_lane[half].1));
+        let halves = [of_half(0), of_half(1)];
+        for (pair, line) in to.as_chunks_mut::<{ 2 * GROUP }>().0.iter_mut().enumerate() {
+            let (scale, offset) = &halves[2 * pair / (BLOCK / 2)];
+            let value = |column: usize, lane: usize| {
+                scale[lane] * (codes[column][lane] - zero) as f32 + offset[lane]
+            };
+            for lane in 0..GROUP {
+                let (first, second) = (value(2 * pair, lane), value(2 * pair + 1, lane));
+                let two = u32::from(round(first)) | u32::from(round(second)) << 16;
+                line[2 * lane] = two as u16;
+                line[2 * lane + 1] = (two >> 16) as u16;
+            }
+        }
     }
 }
 
@@ -124,4 +150,17 @@ pub(super) fn dot(m: &Matrix, cell: usize, x: &[i8]) -> [[i32; 2]; GROUP] {
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    #[test]
+    fn every_finite_half_is_widened_as_it_is() {
+        for half in (0..=u16::MAX).filter(|half| f16::from_bits(*half).is_finite()) {
+            assert_eq!(widened(half).to_bits(), f16::from_bits(half).to_f32().to_bits(), "{half:#x}");
+        }
+    }
 }
