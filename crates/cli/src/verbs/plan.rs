@@ -89,12 +89,16 @@ fn text(plan: &Plan) -> String {
         Design::Graded { unit, .. } => unit,
         _ => Unit::Share,
     };
+    let chance = match *power {
+        // Not certain, whatever it rounds to.
+        power if power > 0.995 && power < 1.0 => "more than 99 %".to_owned(),
+        power => format!("{:.0} %", 100.0 * power),
+    };
     let differing = plan.discordance.map_or_else(String::new, |d| format!("; {} of them differ", share(d)));
     format!(
-        "{rows} rows{each} show a difference of {}{} with a chance of {:.0} %\n\
+        "{rows} rows{each} show a difference of {}{} with a chance of {chance}\n\
          ({paired} test, two-sided at 5 %; assumed: {assumed}{differing})",
         unit.difference(*difference).trim_start_matches('+'),
         unit.points(),
-        100.0 * power
     )
 }

@@ -133,7 +133,7 @@ fn plans_go_both_ways() {
     let unpaired = home.run("plan --accuracy 0.8 --difference 0.05 --unpaired --json").json();
     assert!(unpaired["rows"].as_u64().unwrap() > rows);
     let text = home.run("plan --discordance 0.2 --difference 0.05").stdout;
-    assert!(text.contains("626 rows show a difference of 5.0 points with a chance of 80 %"), "{text}");
+    assert!(text.contains("658 rows show a difference of 5.0 points with a chance of 80 %"), "{text}");
     let seen = home.run("plan --from base good --json").json();
     assert_eq!((seen["difference"].as_f64(), seen["discordance"].as_f64()), (Some(0.6), Some(0.6)));
 }

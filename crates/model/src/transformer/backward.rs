@@ -38,7 +38,7 @@ impl Scope<'_> {
         let q = self.heads.heads * self.heads.head_size;
         let dxs = deal(dx, &self.groups, self.width);
         let douts = deal(dout, &self.groups, q);
-        let tasks = dxs.into_iter().zip(douts).zip(&self.groups).collect();
+        let tasks = dxs.zip(douts).zip(&self.groups).collect();
         each_group(tasks, work, |((dx, dout), group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {
@@ -238,7 +238,7 @@ impl Scope<'_> {
 
     fn projections_backward(&self, kept: &Activations, d: &Gradients, dx: &mut [f32], work: &mut [Work]) {
         let dxs = deal(dx, &self.groups, self.width);
-        let tasks = dxs.into_iter().zip(&self.groups).collect();
+        let tasks = dxs.zip(&self.groups).collect();
         each_group(tasks, work, |(dx, group), work| {
             work.summed = [false; 7];
             for block in blocks(group) {

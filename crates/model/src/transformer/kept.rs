@@ -14,19 +14,19 @@ pub const GROUPS: usize = 4;
 
 /// Consecutive ranges of rows, about equally long, that are worked on in parallel.
 pub fn groups(rows: usize) -> Vec<Range<usize>> {
-    split(0..rows, GROUPS.min(rows.div_ceil(2 * STRIP)).max(1))
+    split(0..rows, GROUPS.min(rows.div_ceil(2 * STRIP)).max(1)).collect()
 }
 
 /// The blocks of a group.
-pub fn blocks(group: &Range<usize>) -> Vec<Range<usize>> {
+pub fn blocks(group: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     split(group.clone(), group.len().div_ceil(BLOCK).max(1))
 }
 
 /// `parts` consecutive ranges whose starts lie whole strips apart.
-pub fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
+pub fn split(rows: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let strips = rows.len().div_ceil(STRIP);
-    let at = |i: usize| (rows.start + i * strips / parts * STRIP).min(rows.end);
-    (0..parts).map(|i| at(i)..at(i + 1)).filter(|range| !range.is_empty()).collect()
+    let at = move |i: usize| (rows.start + i * strips / parts * STRIP).min(rows.end);
+    (0..parts).map(move |i| at(i)..at(i + 1)).filter(|range| !range.is_empty())
 }
 
 /// Values that gate or up take in a row: as the result of a product lies, with its padding.
@@ -42,15 +42,18 @@ pub fn inner_place(at: usize, column: usize, rows: usize, (format, ffn): (Format
 }
 
 /// `data [T, width]` in the pieces that belong to each group; padding goes to the last.
-pub fn deal<'a, T>(mut data: &'a mut [T], groups: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
-    let mut parts = Vec::with_capacity(groups.len());
-    for (i, group) in groups.iter().enumerate() {
+pub fn deal<'a, T>(
+    mut data: &'a mut [T],
+    groups: &'a [Range<usize>],
+    width: usize,
+) -> impl Iterator<Item = &'a mut [T]> {
+    groups.iter().enumerate().map(move |(i, group)| {
         let own = if i + 1 == groups.len() { data.len() } else { group.len() * width };
-        let (part, rest) = data.split_at_mut(own.min(data.len()));
-        parts.push(part);
+        let own = own.min(data.len());
+        let (part, rest) = std::mem::take(&mut data).split_at_mut(own);
         data = rest;
-    }
-    parts
+        part
+    })
 }
 
 /// Rows `[T, n]` kept from the forward to the backward pass, in the format of the products. Empty where nothing is kept.
@@ -105,11 +108,18 @@ impl Kept {
         }
     }
 
-    pub fn deal(&mut self, groups: &[Range<usize>], width: usize) -> Vec<KeptMut<'_>> {
-        match self {
-            Kept::F32(values) => deal(values, groups, width).into_iter().map(KeptMut::F32).collect(),
-            Kept::Bf16(values) => deal(values, groups, width).into_iter().map(KeptMut::Bf16).collect(),
-        }
+    /// The pieces that belong to each group.
+    pub fn deal<'a>(
+        &'a mut self,
+        groups: &'a [Range<usize>],
+        width: usize,
+    ) -> impl Iterator<Item = KeptMut<'a>> {
+        let (plain, rounded) = match self {
+            Kept::F32(values) => (Some(deal(values, groups, width)), None),
+            Kept::Bf16(values) => (None, Some(deal(values, groups, width))),
+        };
+        let plain = plain.into_iter().flatten().map(KeptMut::F32);
+        plain.chain(rounded.into_iter().flatten().map(KeptMut::Bf16))
     }
 }
 

@@ -82,9 +82,9 @@ impl<'a> Scope<'a> {
     pub fn deal_decoding(rows: usize, pool: &'a Pool) -> (Vec<Range<usize>>, Team<'a>) {
         let parts = pool.threads().min(GROUPS);
         if parts < 2 || rows < parts * DECODED {
-            (split(0..rows, 1), Team::All(pool))
+            (split(0..rows, 1).collect(), Team::All(pool))
         } else {
-            (split(0..rows, parts), Team::One)
+            (split(0..rows, parts).collect(), Team::One)
         }
     }
 
@@ -124,17 +124,19 @@ impl<'a> Scope<'a> {
             (Module::K, kv_heads, norm_k, &mut attended.k, &mut kept.k, low_k),
             (Module::V, kv_heads, None, &mut attended.v, &mut kept.v, low_v),
         ];
-        let mut tasks: Vec<Vec<Projection<'_>>> = self.groups.iter().map(|_| Vec::new()).collect();
-        for (module, heads, norm, to, raw, low) in parts {
+        let mut parts = parts.map(|(module, heads, norm, to, raw, low)| {
             let tos = deal(to, &self.groups, heads * head_size);
             let raws = raw.deal(&self.groups, heads * head_size);
             let lows = deal(low, &self.groups, self.rank(module));
-            for (task, ((to, kept), low)) in tasks.iter_mut().zip(tos.into_iter().zip(raws).zip(lows)) {
-                task.push(Projection { module, heads, norm, to, kept, low });
-            }
-        }
+            let part = move |((to, kept), low)| Projection { module, heads, norm, to, kept, low };
+            tos.zip(raws).zip(lows).map(part)
+        });
         let inputs = kept.x.deal(&self.groups, self.width);
-        let tasks = tasks.into_iter().zip(inputs).zip(&self.groups).collect();
+        let of_group = |(group, input)| {
+            let projections = parts.each_mut().map(|part| part.next().expect("a part for every group"));
+            ((projections, input), group)
+        };
+        let tasks = self.groups.iter().zip(inputs).map(of_group).collect();
         each_group(tasks, work, |((mut projections, mut input), group), work| {
             for block in blocks(group) {
                 let local = block.start - group.start..block.end - group.start;

@@ -38,13 +38,13 @@ impl Scope<'_> {
         let [_, _, _, low_o, low_gate, low_up, low_down] = &mut kept.low;
         let mut lows =
             [(Module::O, low_o), (Module::Gate, low_gate), (Module::Up, low_up), (Module::Down, low_down)]
-                .map(|(module, low)| deal(low, groups, self.rank(module)).into_iter());
-        let xs = deal(x, groups, c).into_iter().zip(kept.out.deal(groups, q));
-        let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some())).into_iter();
+                .map(|(module, low)| deal(low, groups, self.rank(module)));
+        let xs = deal(x, groups, c).zip(kept.out.deal(groups, q));
+        let posts = kept.o.deal(groups, post(w.attention_post_norm.is_some()));
         let posts = posts.zip(kept.down.deal(groups, post(w.mlp_post_norm.is_some())));
         let inner = inner_width(self.format, self.ffn);
-        let inner = kept.gate.deal(groups, inner).into_iter().zip(kept.up.deal(groups, inner));
-        let middles = kept.middle.deal(groups, c).into_iter();
+        let inner = kept.gate.deal(groups, inner).zip(kept.up.deal(groups, inner));
+        let middles = kept.middle.deal(groups, c);
         let parts = groups.iter().zip(xs).zip(posts).zip(inner).zip(middles);
         let tasks: Vec<Half<'_>> = parts
             .map(|((((rows, (x, kept_out)), (o, down)), (gate, up)), middle)| Half {
@@ -151,9 +151,10 @@ impl Scope<'_> {
     }
 
     /// The columns of the MLP that are worked on together: few enough to stay in cache as tiles, all of them in f32.
-    pub fn columns(&self) -> Vec<Range<usize>> {
-        let step = if self.format == Format::F32 { self.ffn } else { COLUMNS };
-        (0..self.ffn).step_by(step).map(|start| start..(start + step).min(self.ffn)).collect()
+    pub fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let ffn = self.ffn;
+        let step = if self.format == Format::F32 { ffn } else { COLUMNS };
+        (0..ffn).step_by(step).map(move |start| start..(start + step).min(ffn))
     }
 
     /// Gate into `work.a` and up into `work.b`, for some columns, from `work.left` and the low-rank products.

@@ -188,6 +188,10 @@ pub struct Product<'a> {
     pub y: &'a mut [f32],
 }
 
+/// Products of one input that are computed in one go, at most: decoding makes some hundred a token and should allocate nothing for
+/// them.
+const MOST: usize = 4;
+
 /// Where a worker writes: its own columns of every row.
 struct Target {
     y: *mut f32,
@@ -201,27 +205,26 @@ unsafe impl Sync for Target {}
 /// weights is in the nearest cache.
 ///
 /// # Panics
-/// When shapes do not fit.
+/// When shapes do not fit, or for more than four products.
 pub fn products(team: Team<'_>, x: &Rounded, products: &mut [Product<'_>]) {
     products_on(Path::best(), team, x, products);
 }
 
 /// The same on a given path, for tests; one that this CPU lacks runs the portable code.
 pub fn products_on(path: Path, team: Team<'_>, x: &Rounded, products: &mut [Product<'_>]) {
-    let mut starts = vec![0];
-    let mut targets = Vec::with_capacity(products.len());
-    for Product { weight, y } in products.iter_mut() {
+    assert!(products.len() <= MOST, "{} products in one go", products.len());
+    let mut starts = [0; MOST + 1];
+    let mut targets: [Option<(&Matrix, Target)>; MOST] = [const { None }; MOST];
+    for (i, Product { weight, y }) in products.iter_mut().enumerate() {
         assert_eq!((weight.columns, weight.rows * x.rows()), (x.width(), y.len()), "quantised product");
-        starts.push(starts[starts.len() - 1] + weight.groups());
-        targets.push(Target { y: y.as_mut_ptr(), len: y.len() });
+        starts[i + 1] = starts[i] + weight.groups();
+        targets[i] = Some((*weight, Target { y: y.as_mut_ptr(), len: y.len() }));
     }
-    let weights = products.iter().map(|p| p.weight).collect::<Vec<_>>();
     let total = starts[products.len()];
     let groups = |mine: Range<usize>| {
         let mut x = kernel::Inputs::new(path, x);
-        for (index, weight) in weights.iter().enumerate() {
+        for (index, (weight, target)) in targets.iter().flatten().enumerate() {
             let (from, to) = (mine.start.max(starts[index]), mine.end.min(starts[index + 1]));
-            let target = &targets[index];
             for group in from..to {
                 let group = group - starts[index];
                 kernel::group(path, weight, group, &mut x, |row, values| {
