@@ -151,11 +151,13 @@ impl LearningCurve {
             _ => doubled.reason.clone().unwrap_or_else(|| "no interval".to_owned()),
         };
         format!(
-            "By its learning curve, twice the rows ({}) would bring {} {}{} ({interval}), to {}.",
+            "By its learning curve, twice the rows ({}) would bring {} {}{} ({interval}), from {} on the curve to {}.",
             doubled.rows,
             self.role,
             unit.difference(doubled.gain),
             unit.points(),
+            // The last point itself lies beside the curve.
+            unit.value(doubled.score - doubled.gain),
             unit.value(doubled.score),
         )
     }
