@@ -83,18 +83,14 @@ const MOST_SHOWN: usize = 1_000;
 const LAST_SHOWN: usize = 200;
 
 fn shown(fact: &str) -> Cow<'_, str> {
-    if fact.char_indices().nth(MOST_SHOWN).is_none() {
+    let count = fact.chars().count();
+    if count <= MOST_SHOWN {
         return fact.into();
     }
-    match fact.char_indices().nth(MOST_SHOWN - LAST_SHOWN) {
-        None => fact.into(),
-        Some((end, _)) => {
-            // What was wrong often stands at the end.
-            let tail = fact.char_indices().rev().nth(LAST_SHOWN - 1).map_or("", |(start, _)| &fact[start..]);
-            let count = fact.chars().count();
-            format!("{} … {tail} ({count} characters, all with --json)", &fact[..end]).into()
-        }
-    }
+    // What was wrong often stands at the end.
+    let head: String = fact.chars().take(MOST_SHOWN - LAST_SHOWN).collect();
+    let tail: String = fact.chars().skip(count - LAST_SHOWN).collect();
+    format!("{head} … {tail} ({count} characters, all with --json)").into()
 }
 
 /// A share as a person reads it; a missing one as a dash.

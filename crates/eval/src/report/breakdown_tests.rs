@@ -32,17 +32,19 @@ fn constants(checks: &str, score: &str, expected: &[Value], answers: [&str; 2]) 
     ReportData::new(&task, candidates.collect(), 1).unwrap()
 }
 
+/// A check of lists of labels and its metric.
+const SETS: &str = r#"
+    [[check]]
+    name = "set"
+    kind = "labels"
+    [[metric]]
+    name = "exact_set"
+    checks = ["set"]"#;
+
 #[test]
 fn lists_of_labels_become_a_table_by_label_with_the_made_up_ones_in_one_row() {
-    let checks = r#"
-        [[check]]
-        name = "set"
-        kind = "labels"
-        [[metric]]
-        name = "exact_set"
-        checks = ["set"]"#;
     let expected: Vec<_> = (0..80).map(|i| json!(["common", format!("l{}", i % 40)])).collect();
-    let data = constants(checks, "exact_set", &expected, ["no", r#"["common", "l12", "<b>", "so"]"#]);
+    let data = constants(SETS, "exact_set", &expected, ["no", r#"["common", "l12", "<b>", "so"]"#]);
     assert!(confusions(&data).is_empty());
     let tables = serde_json::to_value(labels::tables(&data)).unwrap();
     let rows = tables[0]["rows"].as_array().unwrap();
@@ -65,15 +67,8 @@ fn lists_of_labels_become_a_table_by_label_with_the_made_up_ones_in_one_row() {
 
 #[test]
 fn the_f1_of_a_label_with_many_samples_has_an_interval() {
-    let checks = r#"
-        [[check]]
-        name = "set"
-        kind = "labels"
-        [[metric]]
-        name = "exact_set"
-        checks = ["set"]"#;
     let expected: Vec<_> = (0..80).map(|i| json!([if i % 3 == 1 { "b" } else { "a" }])).collect();
-    let data = constants(checks, "exact_set", &expected, ["no", r#"["a"]"#]);
+    let data = constants(SETS, "exact_set", &expected, ["no", r#"["a"]"#]);
     let tables = serde_json::to_value(labels::tables(&data)).unwrap();
     // 53 of 80 expect it and all answers name it: 2 · 53 / (2 · 53 + 27), Wilson's 55.4 to 75.7 for 53 of 80.
     let row = &tables[0]["rows"][0];
